@@ -1,0 +1,278 @@
+//! Signing keys: how they are written, and what they sign and check.
+//!
+//! Standard Webhooks 1.0, "Signature scheme": `v1` is HMAC-SHA256 over
+//! `id "." timestamp "." body` with a symmetric key (`whsec_`), `v1a` is
+//! ed25519 over the same text, checked with a public key (`whpk_`).
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use ed25519_dalek::{Signature, VerifyingKey};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+/// A key that signs (symmetric) or only checks (public). The symmetric one
+/// keeps its prepared HMAC state, not the secret's text. Printing one shows
+/// only its kind.
+#[derive(Clone)]
+pub struct SigningKey {
+    kind: Kind,
+    length: usize,
+}
+
+#[derive(Clone)]
+enum Kind {
+    Symmetric(Hmac<Sha256>),
+    Public(VerifyingKey),
+}
+
+/// Which scheme a key serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// `v1`: HMAC-SHA256.
+    V1,
+    /// `v1a`: ed25519.
+    V1a,
+}
+
+/// Why a text is not a signing key. Printed as the rest of a sentence; it never
+/// holds the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyProblem {
+    /// There is nothing in it.
+    Empty,
+    /// What follows the prefix is not base64.
+    NotBase64,
+    /// Fewer than [`SHORTEST`] bytes.
+    TooShort(usize),
+    /// A private ed25519 key (`whsk_`), which belongs to the sender alone.
+    Private,
+    /// Not a point of the curve, or not 32 bytes, after `whpk_`.
+    NotPublic,
+}
+
+impl fmt::Display for KeyProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KeyProblem::Empty => f.write_str("holds no signing key"),
+            KeyProblem::NotBase64 => {
+                f.write_str("holds a signing key that is not base64 after its prefix")
+            }
+            KeyProblem::TooShort(bytes) => write!(
+                f,
+                "holds a signing key of {bytes} bytes, shorter than {SHORTEST}"
+            ),
+            KeyProblem::Private => {
+                f.write_str("holds a private key (`whsk_`), which belongs to the sender alone")
+            }
+            KeyProblem::NotPublic => {
+                f.write_str("holds something after `whpk_` that is not an ed25519 public key")
+            }
+        }
+    }
+}
+
+/// How a signing key is written, for hints.
+pub const FORM: &str = "a signing key is `whsec_` and base64 (as the vendor shows it), or `whpk_` and base64 for ed25519";
+/// A symmetric key shorter than this is refused (bytes).
+pub const SHORTEST: usize = 16;
+/// A symmetric key shorter than this is warned about: Standard Webhooks asks for 24 to 64 (bytes).
+pub const SHORT: usize = 24;
+
+/// Base64 as vendors print it: padding or none.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+impl SigningKey {
+    /// Reads one key.
+    ///
+    /// # Errors
+    /// A [`KeyProblem`] when `text` is not a key.
+    pub fn parse(text: &str) -> Result<Self, KeyProblem> {
+        let text = text.trim();
+        if text.starts_with("whsk_") {
+            return Err(KeyProblem::Private);
+        }
+        if let Some(encoded) = text.strip_prefix("whpk_") {
+            let bytes = LENIENT.decode(encoded).map_err(|_| KeyProblem::NotPublic)?;
+            let bytes: [u8; 32] = bytes.try_into().map_err(|_| KeyProblem::NotPublic)?;
+            let key = VerifyingKey::from_bytes(&bytes).map_err(|_| KeyProblem::NotPublic)?;
+            if key.is_weak() {
+                return Err(KeyProblem::NotPublic);
+            }
+            return Ok(Self {
+                kind: Kind::Public(key),
+                length: 32,
+            });
+        }
+        let encoded = text.strip_prefix("whsec_").unwrap_or(text);
+        if encoded.is_empty() {
+            return Err(KeyProblem::Empty);
+        }
+        let bytes = LENIENT
+            .decode(encoded)
+            .map(Zeroizing::new)
+            .map_err(|_| KeyProblem::NotBase64)?;
+        Self::from_bytes(&bytes)
+    }
+
+    /// Makes a symmetric key of its bytes.
+    ///
+    /// # Errors
+    /// [`KeyProblem::TooShort`] under [`SHORTEST`] bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, KeyProblem> {
+        if bytes.len() < SHORTEST {
+            return Err(KeyProblem::TooShort(bytes.len()));
+        }
+        let mac = Hmac::new_from_slice(bytes).map_err(|_| KeyProblem::TooShort(bytes.len()))?;
+        Ok(Self {
+            kind: Kind::Symmetric(mac),
+            length: bytes.len(),
+        })
+    }
+
+    /// Reads every key of a text that may hold several, separated by white space.
+    ///
+    /// # Errors
+    /// The first [`KeyProblem`]; [`KeyProblem::Empty`] when there is none.
+    pub fn parse_all(text: &str) -> Result<Vec<Self>, KeyProblem> {
+        let keys: Vec<Self> = text
+            .split_whitespace()
+            .map(Self::parse)
+            .collect::<Result<_, _>>()?;
+        if keys.is_empty() {
+            return Err(KeyProblem::Empty);
+        }
+        Ok(keys)
+    }
+
+    /// Which scheme it serves.
+    pub fn scheme(&self) -> Scheme {
+        match self.kind {
+            Kind::Symmetric(_) => Scheme::V1,
+            Kind::Public(_) => Scheme::V1a,
+        }
+    }
+
+    /// Whether it is a symmetric key under [`SHORT`] bytes.
+    pub fn is_short(&self) -> bool {
+        self.scheme() == Scheme::V1 && self.length < SHORT
+    }
+
+    /// HMAC-SHA256 over `id "." timestamp "." body`; none for a public key.
+    pub fn mac(&self, id: &str, timestamp: &str, body: &[u8]) -> Option<[u8; 32]> {
+        let Kind::Symmetric(prepared) = &self.kind else {
+            return None;
+        };
+        let mut mac = prepared.clone();
+        mac.update(id.as_bytes());
+        mac.update(b".");
+        mac.update(timestamp.as_bytes());
+        mac.update(b".");
+        mac.update(body);
+        Some(mac.finalize().into_bytes().into())
+    }
+
+    /// Whether `signature` is an ed25519 signature of `signed`, strictly
+    /// (RFC 8032 §5.1.7, no small-order points); false for a symmetric key.
+    pub fn checks(&self, signed: &[u8], signature: &[u8; 64]) -> bool {
+        match &self.kind {
+            Kind::Public(key) => key
+                .verify_strict(signed, &Signature::from_bytes(signature))
+                .is_ok(),
+            Kind::Symmetric(_) => false,
+        }
+    }
+
+    /// The `v1` signature as the header carries it, `v1,` and base64; none for a
+    /// public key.
+    pub fn sign(&self, id: &str, timestamp: u64, body: &[u8]) -> Option<String> {
+        let mac = self.mac(id, &timestamp.to_string(), body)?;
+        let mut token = String::with_capacity(47);
+        token.push_str("v1,");
+        STANDARD.encode_string(mac, &mut token);
+        Some(token)
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SigningKey({:?})", self.scheme())
+    }
+}
+
+/// A new random symmetric key as vendors write it: `whsec_` and the base64 of
+/// 32 bytes from the operating system.
+///
+/// # Errors
+/// When the operating system gives no random bytes.
+pub fn generate() -> std::io::Result<Zeroizing<String>> {
+    use std::io::Read as _;
+    let mut bytes = Zeroizing::new([0u8; 32]);
+    std::fs::File::open("/dev/urandom")?.read_exact(bytes.as_mut_slice())?;
+    Ok(Zeroizing::new(format!(
+        "whsec_{}",
+        STANDARD.encode(bytes.as_slice())
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_published_vectors_hold() {
+        for (key, id, timestamp, body, token) in [
+            (
+                "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
+                "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk",
+                1_649_367_553,
+                r#"{"email":"test@example.com","username":"test_user"}"#,
+                "v1,tZ1I4/hDygAJgO5TYxiSd6Sd0kDW6hPenDe+bTa3Kkw=",
+            ),
+            (
+                "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+                "msg_p5jXN8AQM9LWM0D4loKWxJek",
+                1_614_265_330,
+                r#"{"test": 2432232314}"#,
+                "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+            ),
+            (
+                "whsec_plJ3nmyCDGBKInavdOK15jsl",
+                "msg_loFOjxBNrRLzqYUf",
+                1_731_705_121,
+                r#"{"event_type":"ping","data":{"success":true}}"#,
+                "v1,rAvfW3dJ/X/qxhsaXPOyyCGmRKsaKWcsNccKXlIktD0=",
+            ),
+        ] {
+            let key = SigningKey::parse(key).unwrap();
+            assert_eq!(key.sign(id, timestamp, body.as_bytes()).unwrap(), token);
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_is_said_without_the_text() {
+        for (text, problem) in [
+            ("", KeyProblem::Empty),
+            ("whsec_", KeyProblem::Empty),
+            ("whsec_!!!!", KeyProblem::NotBase64),
+            ("whsec_c2hvcnQ=", KeyProblem::TooShort(5)),
+            ("whsk_AAAA", KeyProblem::Private),
+            ("whpk_AAAA", KeyProblem::NotPublic),
+        ] {
+            let found = SigningKey::parse(text).unwrap_err();
+            assert_eq!(found, problem, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_new_key_can_be_read_back() {
+        let text = generate().unwrap();
+        assert!(!SigningKey::parse(&text).unwrap().is_short());
+    }
+}

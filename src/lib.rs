@@ -1,0 +1,21 @@
+//! hookward: a verifying webhook gateway.
+//!
+//! A request goes down one straight line, and each stage has a room of its own:
+//! pick the source by path ([`source`]), admit the head, read the body and verify
+//! ([`verify`]), reserve the id ([`ledger`]), find its type and plan ([`source`],
+//! [`route`]), deliver ([`deliver`]), settle and answer ([`gateway`]).
+//!
+//! A module imports only floors below its own; `tests/architecture.rs` holds that.
+//!
+//! | floor | modules |
+//! |---|---|
+//! | 4 | [`cli`] |
+//! | 3 | [`app`]: builds, reloads and drains; owns what outlives a reload |
+//! | 2 | [`config`]: the document · [`gateway`]: the line · [`admin`]: health, metrics, ledger actions |
+//! | 1 | [`listen`] [`source`] [`verify`] [`ledger`] [`route`] [`deliver`] |
+//! | 0 | [`message`]: what travels · [`key`]: what signs · [`setting`]: what is configured with · [`observe`]: metrics, logs, clock |
+
+pub mod key;
+pub mod message;
+pub mod observe;
+pub mod setting;

@@ -1,0 +1,217 @@
+use std::fmt;
+
+use http::HeaderValue;
+
+/// Which names the three signature headers of a message carry. A request uses
+/// one family as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// `svix-id`, `svix-timestamp`, `svix-signature`
+    Svix,
+    /// `webhook-id`, `webhook-timestamp`, `webhook-signature` (Standard Webhooks)
+    Webhook,
+}
+
+impl Family {
+    /// Both, in the order in which they are looked for.
+    pub const ALL: [Family; 2] = [Family::Svix, Family::Webhook];
+
+    /// The header that carries the message id, lower case.
+    pub const fn id(self) -> &'static str {
+        match self {
+            Family::Svix => "svix-id",
+            Family::Webhook => "webhook-id",
+        }
+    }
+
+    /// The header that carries the signed time, lower case.
+    pub const fn timestamp(self) -> &'static str {
+        match self {
+            Family::Svix => "svix-timestamp",
+            Family::Webhook => "webhook-timestamp",
+        }
+    }
+
+    /// The header that carries the signatures, lower case.
+    pub const fn signature(self) -> &'static str {
+        match self {
+            Family::Svix => "svix-signature",
+            Family::Webhook => "webhook-signature",
+        }
+    }
+
+    /// The three of them.
+    pub const fn names(self) -> [&'static str; 3] {
+        [self.id(), self.timestamp(), self.signature()]
+    }
+}
+
+/// The id a sender gave a message: 1 to 255 visible ASCII characters without
+/// `.`, which would let the signed text `id.timestamp.body` be cut anew.
+/// Cloning shares the text.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct MessageId(HeaderValue);
+
+impl MessageId {
+    /// Takes an id as it stood in the header.
+    ///
+    /// # Errors
+    /// `None` when it is not of the form of an id.
+    pub fn parse(value: &HeaderValue) -> Option<Self> {
+        let bytes = value.as_bytes();
+        let good = (1..=255).contains(&bytes.len())
+            && bytes.iter().all(|&b| b.is_ascii_graphic() && b != b'.');
+        good.then(|| Self(value.clone()))
+    }
+
+    /// The text of the id.
+    pub fn as_str(&self) -> &str {
+        // Visible ASCII by construction.
+        self.0.to_str().unwrap_or_default()
+    }
+
+    /// The id as a header value, sharing its text.
+    pub fn header(&self) -> HeaderValue {
+        self.0.clone()
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+/// The time a sender signed: `[1-9][0-9]{0,11}`, seconds since the Unix epoch.
+/// Keeps the text as it was signed. Cloning shares it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Timestamp {
+    text: HeaderValue,
+    seconds: u64,
+}
+
+impl Timestamp {
+    /// Takes a timestamp as it stood in the header.
+    ///
+    /// # Errors
+    /// `None` when it is not of the form of a timestamp.
+    pub fn parse(value: &HeaderValue) -> Option<Self> {
+        let bytes = value.as_bytes();
+        if !(1..=12).contains(&bytes.len()) || bytes[0] == b'0' {
+            return None;
+        }
+        let mut seconds = 0u64;
+        for &byte in bytes {
+            if !byte.is_ascii_digit() {
+                return None;
+            }
+            seconds = seconds * 10 + u64::from(byte - b'0');
+        }
+        Some(Self {
+            text: value.clone(),
+            seconds,
+        })
+    }
+
+    /// Seconds since the Unix epoch (UTC).
+    pub fn seconds(&self) -> u64 {
+        self.seconds
+    }
+
+    /// The text as it was signed.
+    pub fn as_str(&self) -> &str {
+        // ASCII digits by construction.
+        self.text.to_str().unwrap_or_default()
+    }
+
+    /// The text as a header value, shared.
+    pub fn header(&self) -> HeaderValue {
+        self.text.clone()
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.seconds, f)
+    }
+}
+
+/// The three signature headers of a request, in good form and not yet proven.
+#[derive(Clone)]
+pub struct Envelope {
+    /// The family all three came from.
+    pub family: Family,
+    /// The message id.
+    pub id: MessageId,
+    /// The signed time.
+    pub timestamp: Timestamp,
+    /// The signatures as sent: 1 to 4096 bytes, at most 16 tokens.
+    pub signature: HeaderValue,
+}
+
+impl fmt::Debug for Envelope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Envelope")
+            .field("family", &self.family)
+            .field("id", &self.id)
+            .field("timestamp", &self.timestamp)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(bytes: &[u8]) -> HeaderValue {
+        HeaderValue::from_bytes(bytes).unwrap()
+    }
+
+    #[test]
+    fn an_id_is_visible_ascii_without_a_dot() {
+        for good in ["m", "msg_2x:/+=~!", &"i".repeat(255)] {
+            assert!(MessageId::parse(&value(good.as_bytes())).is_some());
+        }
+        for bad in [
+            "".as_bytes(),
+            b"a.b",
+            b"a b",
+            b"a\tb",
+            "ä".as_bytes(),
+            &[b'i'; 256],
+        ] {
+            assert!(MessageId::parse(&value(bad)).is_none(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_timestamp_is_digits_without_a_leading_zero() {
+        for (good, seconds) in [
+            ("1", 1),
+            ("1649367553", 1_649_367_553),
+            ("999999999999", 999_999_999_999),
+        ] {
+            let parsed = Timestamp::parse(&value(good.as_bytes())).unwrap();
+            assert_eq!((parsed.seconds(), parsed.as_str()), (seconds, good));
+        }
+        for bad in [
+            "",
+            "0",
+            "01",
+            "-1",
+            "+1",
+            "1.5",
+            "1e3",
+            " 1",
+            "1000000000000",
+        ] {
+            assert!(Timestamp::parse(&value(bad.as_bytes())).is_none(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+use std::io::IsTerminal as _;
+
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, else JSON.
+    #[default]
+    Auto,
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogOptions {
+    /// `error`, `warn`, `info`, `debug` or `trace`, or directives as in
+    /// `hookward::deliver=debug`, for hookward's own targets.
+    pub filter: String,
+    /// How lines are written.
+    pub format: LogFormat,
+}
+
+/// Keeps the log's writer; dropping it writes out what is waiting.
+pub struct Logs {
+    _guard: WorkerGuard,
+}
+
+/// Lines that may wait for a slow reader of stderr; further ones are dropped, so
+/// that a log nobody reads never holds up a request.
+const WAITING_LINES: usize = 16_384;
+
+impl Logs {
+    /// Starts logging to stderr. Other crates never go above `warn`.
+    ///
+    /// # Errors
+    /// When `options.filter` is not a filter, or logging was started before.
+    pub fn start(options: &LogOptions) -> Result<Self, String> {
+        let filter = filter(&options.filter)?;
+        let (writer, guard) = NonBlockingBuilder::default()
+            .lossy(true)
+            .buffered_lines_limit(WAITING_LINES)
+            .thread_name("log")
+            .finish(std::io::stderr());
+        let terminal = std::io::stderr().is_terminal();
+        let json = match options.format {
+            LogFormat::Auto => !terminal,
+            LogFormat::Text => false,
+            LogFormat::Json => true,
+        };
+        let writer = BoxMakeWriter::new(writer);
+        let layer = tracing_subscriber::fmt::layer()
+            .with_writer(writer)
+            .with_ansi(terminal && !json);
+        let registry = tracing_subscriber::registry().with(filter);
+        if json {
+            registry
+                .with(layer.json().flatten_event(true).with_span_list(false))
+                .try_init()
+        } else {
+            registry.with(layer).try_init()
+        }
+        .map_err(|_| "logging was started before".to_owned())?;
+        Ok(Self { _guard: guard })
+    }
+}
+
+/// A filter for hookward's own targets; everything else stays at `warn`.
+fn filter(directives: &str) -> Result<EnvFilter, String> {
+    let bad = || {
+        "the log filter is neither a level (`error`, `warn`, `info`, `debug`, `trace`, `off`) nor directives as in `hookward::deliver=debug`"
+            .to_owned()
+    };
+    let mut filter = EnvFilter::new("warn");
+    for directive in directives
+        .split(',')
+        .map(str::trim)
+        .filter(|d| !d.is_empty())
+    {
+        let own = if directive.starts_with("hookward") {
+            directive.to_owned()
+        } else if directive.contains(['=', ':', '[']) {
+            return Err(bad());
+        } else {
+            let level = directive.to_ascii_lowercase();
+            if !["error", "warn", "info", "debug", "trace", "off"].contains(&level.as_str()) {
+                return Err(bad());
+            }
+            format!("hookward={level}")
+        };
+        filter = filter.add_directive(own.parse().map_err(|_| bad())?);
+    }
+    Ok(filter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_hookwards_own_targets_can_be_turned_up() {
+        assert_eq!(filter("debug").unwrap().to_string(), "hookward=debug,warn");
+        assert!(filter("hookward::deliver=trace,info").is_ok());
+        for bad in ["loud", "hyper=trace", "hookward=loud"] {
+            assert!(filter(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! What a configuration is written in: values with units, names, secrets by
+//! reference, and the problems a reader finds.
+//!
+//! A module that owns a section of the file reads it from a [`Section`], which
+//! collects every problem instead of stopping at the first, reports keys it was
+//! not asked for, and never prints a value.
+
+mod name;
+mod problems;
+mod secret;
+mod section;
+mod url;
+mod value;
+
+pub use name::Name;
+pub use problems::{Place, Problem, Problems, Severity};
+pub use secret::{Secret, SecretReader, SecretSource};
+pub use section::{Entry, Reader, Section};
+pub use url::SafeUrl;
+pub use value::{ByteSize, OffOr, Setting};

@@ -1,0 +1,194 @@
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::{Entry, Place, Setting};
+
+/// Where a secret is kept. Safe to print: a literal shows as `(literal)`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SecretSource {
+    /// `env:NAME`
+    Env(String),
+    /// `file:/path`, resolved against the folder of the configuration file.
+    File(PathBuf),
+    /// Written where the reference would be.
+    Literal,
+}
+
+impl SecretSource {
+    /// Reads a reference as it is written; `base` is the folder relative paths start from.
+    pub fn parse(text: &str, base: &Path) -> Self {
+        if let Some(name) = text.strip_prefix("env:") {
+            SecretSource::Env(name.trim().to_owned())
+        } else if let Some(path) = text.strip_prefix("file:") {
+            SecretSource::File(base.join(path.trim()))
+        } else {
+            SecretSource::Literal
+        }
+    }
+}
+
+impl fmt::Display for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SecretSource::Env(name) => write!(f, "env:{name}"),
+            SecretSource::File(path) => write!(f, "file:{}", path.display()),
+            SecretSource::Literal => f.write_str("(literal)"),
+        }
+    }
+}
+
+/// A secret: where it is kept and, unless secrets were not to be read, its text
+/// without white space around it. Printing or logging one shows only where it
+/// is kept; the text is wiped from memory when the last copy goes.
+#[derive(Clone)]
+pub struct Secret {
+    source: SecretSource,
+    text: Option<Zeroizing<String>>,
+}
+
+/// How secrets are reached; a value of its own so that tests and `--no-secrets`
+/// can say what there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecretReader {
+    /// From the environment and the file system.
+    Process,
+    /// Not at all: every reference is taken as good, without its text.
+    Skip,
+}
+
+/// A secret file larger than this is somebody's mistake (bytes).
+const LARGEST: u64 = 64 * 1024;
+
+impl Secret {
+    /// Reads the secret that `reference` names: `env:NAME`, `file:/path` or the
+    /// text itself.
+    ///
+    /// # Errors
+    /// What is wrong, as the rest of a sentence, when the variable is not set,
+    /// the file cannot be read, or the text is empty or not UTF-8.
+    pub fn read(reference: &str, base: &Path, reader: SecretReader) -> Result<Self, String> {
+        let source = SecretSource::parse(reference, base);
+        if reader == SecretReader::Skip {
+            return Ok(Self { source, text: None });
+        }
+        let text = match &source {
+            SecretSource::Env(name) => match std::env::var(name) {
+                Ok(text) => Zeroizing::new(text),
+                Err(std::env::VarError::NotPresent) => {
+                    return Err(format!(
+                        "names the environment variable `{name}`, which is not set"
+                    ));
+                }
+                Err(std::env::VarError::NotUnicode(_)) => {
+                    return Err(format!(
+                        "names the environment variable `{name}`, which is not UTF-8"
+                    ));
+                }
+            },
+            SecretSource::File(path) => {
+                let bad = |what: String| format!("names the file `{}`, {what}", path.display());
+                let length = std::fs::metadata(path)
+                    .map_err(|e| bad(format!("which cannot be read: {}", e.kind())))?;
+                if !length.is_file() && !length.file_type().is_symlink() {
+                    return Err(bad("which is not a regular file".into()));
+                }
+                if length.len() > LARGEST {
+                    return Err(bad("which is over 64 KiB".into()));
+                }
+                Zeroizing::new(
+                    std::fs::read_to_string(path)
+                        .map_err(|e| bad(format!("which cannot be read: {}", e.kind())))?,
+                )
+            }
+            SecretSource::Literal => Zeroizing::new(reference.to_owned()),
+        };
+        let text = Zeroizing::new(text.trim().to_owned());
+        if text.is_empty() {
+            return Err(match &source {
+                SecretSource::Literal => "is empty".into(),
+                other => format!("names `{other}`, which is empty"),
+            });
+        }
+        Ok(Self {
+            source,
+            text: Some(text),
+        })
+    }
+
+    /// Where it is kept.
+    pub fn source(&self) -> &SecretSource {
+        &self.source
+    }
+
+    /// Its text, or `None` when secrets were not to be read. Do not log it.
+    pub fn expose(&self) -> Option<&str> {
+        self.text.as_deref().map(String::as_str)
+    }
+}
+
+impl PartialEq for Secret {
+    /// Whether reference and text are the same; for telling what a reload
+    /// changed, not for checking what a stranger sent.
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source && self.text == other.text
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secret({})", self.source)
+    }
+}
+
+impl Setting for Secret {
+    const FORM: &'static str = "a secret is `\"env:NAME\"`, `\"file:/path\"` or the text itself";
+
+    fn read(entry: &Entry<'_>) -> Result<Self, String> {
+        let text = Zeroizing::new(entry.text().ok_or("is not a text")?);
+        let reader = entry.reader();
+        let secret = Secret::read(&text, reader.base(), reader.secrets())?;
+        if *secret.source() == SecretSource::Literal && matches!(entry.place(), Place::File { .. })
+        {
+            entry.warn(
+                "holds the secret itself",
+                "keep it out of the file: `\"env:NAME\"` or `\"file:/path\"`",
+            );
+        }
+        Ok(secret)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_never_shows_its_text() {
+        let base = Path::new("/");
+        let secret = Secret::read("whsec_hidden", base, SecretReader::Process).unwrap();
+        assert_eq!(secret.expose(), Some("whsec_hidden"));
+        assert!(!format!("{secret:?}").contains("hidden"));
+        assert_eq!(secret.source().to_string(), "(literal)");
+    }
+
+    #[test]
+    fn white_space_around_a_secret_file_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("key"), " abc\n\n").unwrap();
+        let secret = Secret::read("file:key", dir.path(), SecretReader::Process).unwrap();
+        assert_eq!(secret.expose(), Some("abc"));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let base = Path::new("/");
+        let missing =
+            Secret::read("env:HOOKWARD_TEST_UNSET", base, SecretReader::Process).unwrap_err();
+        assert!(missing.contains("`HOOKWARD_TEST_UNSET`, which is not set"));
+        let missing = Secret::read("file:/no/such", base, SecretReader::Process).unwrap_err();
+        assert!(missing.contains("/no/such"));
+        assert!(Secret::read("env:HOOKWARD_TEST_UNSET", base, SecretReader::Skip).is_ok());
+    }
+}
