@@ -18,4 +18,6 @@
 pub mod key;
 pub mod message;
 pub mod observe;
+pub mod route;
 pub mod setting;
+pub mod source;
