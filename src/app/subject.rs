@@ -11,11 +11,13 @@ use crate::setting::{Problems, Secret};
 use crate::verify::VerifyKeys;
 
 /// The running hookward, as its admin listener sees it.
-impl Subject for State {
+pub(super) struct Admin(pub(super) Arc<State>);
+
+impl Subject for Admin {
     fn readiness(&self) -> Readiness {
-        let current = self.current.load();
+        let current = self.0.current.load();
         Readiness {
-            not_ready: self.phase().not_ready(),
+            not_ready: self.0.phase().not_ready(),
             degraded: current
                 .destinations
                 .iter()
@@ -28,7 +30,7 @@ impl Subject for State {
     }
 
     fn metrics(&self) -> Option<String> {
-        match self.shared.metrics.text() {
+        match self.0.shared.metrics.text() {
             Ok(text) => Some(text),
             Err(error) => {
                 tracing::error!(%error, "the metrics cannot be written");
@@ -38,11 +40,11 @@ impl Subject for State {
     }
 
     fn status(&self) -> Status {
-        let current = self.current.load();
+        let current = self.0.current.load();
         let config = &current.config;
         Status {
             version: env!("CARGO_PKG_VERSION"),
-            sources: config.sources.iter().map(|s| self.source(s)).collect(),
+            sources: config.sources.iter().map(|s| self.0.source(s)).collect(),
             destinations: config
                 .destinations
                 .iter()
@@ -63,37 +65,37 @@ impl Subject for State {
     }
 
     fn refusals(&self) -> Vec<RecentRefusal> {
-        self.shared.recent.newest_first()
+        self.0.shared.recent.newest_first()
     }
 
     fn look_up(&self, source: &str, id: &str) -> Option<Look> {
-        self.shared.ledger.lookup(source, id)
+        self.0.shared.ledger.lookup(source, id)
     }
 
     fn forget(&self, source: &str, id: &str, destination: Option<&str>) -> Forgotten {
-        self.shared.ledger.forget(source, id, destination)
+        self.0.shared.ledger.forget(source, id, destination)
     }
 
     fn forget_since(&self, source: &str, since: SystemTime) -> Option<usize> {
-        let current = self.current.load();
+        let current = self.0.current.load();
         let mut sources = current.config.sources.iter();
         sources
             .any(|known| known.name.as_str() == source)
-            .then(|| self.shared.ledger.forget_since(source, since))
+            .then(|| self.0.shared.ledger.forget_since(source, since))
     }
 
     async fn reload(&self) -> Result<Problems, Problems> {
-        State::reload(self).await
+        self.0.reload().await
     }
 
     fn allows(&self, given: &[u8]) -> Option<bool> {
-        let current = self.current.load();
+        let current = self.0.current.load();
         let token = current.config.admin.token.as_ref()?;
         Secret::expose(token).map(|token| same_token(given, token))
     }
 
     fn now(&self) -> SystemTime {
-        self.shared.clock.now()
+        self.0.shared.clock.now()
     }
 }
 
