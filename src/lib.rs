@@ -17,6 +17,7 @@
 
 pub mod key;
 pub mod ledger;
+pub mod listen;
 pub mod message;
 pub mod observe;
 pub mod route;
