@@ -6,7 +6,7 @@ use crate::deliver::{Destination, DestinationConfig, Means};
 use crate::gateway::{Gateway, Limits, Shared, Slots, Source, Target};
 use crate::route::{Router, Rule};
 use crate::setting::{OffOr, Place, Problem, Problems, Severity};
-use crate::verify::Verifier;
+use crate::verify::{Verifier, VerifyKeys};
 
 /// A configuration and what was built from it.
 pub(super) struct Current {
@@ -14,6 +14,27 @@ pub(super) struct Current {
     pub(super) gateway: Arc<Gateway>,
     /// In the order of `config.destinations`.
     pub(super) destinations: Vec<Arc<Destination>>,
+}
+
+impl Current {
+    /// Shouts about what is dangerous and allowed.
+    pub(super) fn tell_dangers(&self) {
+        for source in &self.config.sources {
+            if matches!(source.verify.keys, VerifyKeys::DangerouslyUnverified) {
+                tracing::warn!(
+                    source = source.name.as_str(),
+                    "THIS SOURCE IS OPEN: `dangerously-unverified` lets everybody in, and nothing is deduplicated"
+                );
+            }
+        }
+    }
+
+    /// Tells what of a new configuration only a restart brings into force.
+    pub(super) fn tell_restarts(&self, old: &Config) {
+        if self.config.log != old.log {
+            tracing::warn!("`log.level` and `log.format` take effect at the next start");
+        }
+    }
 }
 
 /// Builds a whole gateway. Destinations whose configuration did not change are

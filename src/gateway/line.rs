@@ -1,8 +1,9 @@
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -20,8 +21,8 @@ use super::slots::Slot;
 use super::trace::Trace;
 use super::{Gateway, Source};
 use crate::ledger::{BodyDigest, Claim, Reservation, Reserved};
-use crate::listen::{BodyError, BodyRules, Connection, HeldBytes, read_body};
-use crate::message::{Event, Origin, Received, Verified};
+use crate::listen::{BodyError, BodyRules, Connection, Held, read_body, skip_body};
+use crate::message::{Envelope, Event, Origin, Received, Verified};
 use crate::route::Plan;
 use crate::source::Unmatched;
 
@@ -60,33 +61,19 @@ impl Gateway {
         trace: &mut Trace,
     ) -> Result<Proven, Refusal> {
         let (head, body) = request.into_parts();
-        let source = self.pick(&head)?;
-        trace.source = Some(Arc::clone(&source));
-        if head.method != Method::POST {
-            return Err(Refusal::Method);
-        }
-        let (client, protocol) = client(
-            connection.peer(),
-            connection.protocol(),
-            &head.headers,
-            &self.trusted_proxies,
-        );
-        if !source.allow_from.is_empty()
-            && !client.is_some_and(|client| source.allow_from.iter().any(|n| n.contains(&client)))
-        {
-            return Err(Refusal::Forbidden);
-        }
-        if self.shared.is_draining() {
-            return Err(Refusal::Draining);
-        }
-        let slot = self.enter()?;
-
         let now = self.shared.clock.now();
-        let envelope = source
-            .verifier
-            .admit(&head.headers, now)
-            .map_err(Refusal::Rejected)?;
-        trace.id = envelope.as_ref().map(|envelope| envelope.id.clone());
+        let Admitted {
+            source,
+            origin,
+            envelope,
+            slot,
+        } = match self.admit(&head, connection, trace, now) {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                skip_body(body, connection);
+                return Err(refusal);
+            }
+        };
 
         let deadline = connection.began() + self.limits.request_timeout;
         let rules = BodyRules {
@@ -94,7 +81,7 @@ impl Gateway {
             timeout: self.limits.body_timeout,
             deadline,
         };
-        let body = read_body(body, &rules, &self.shared.buffers)
+        let body = read_body(body, connection, rules, &self.shared.buffers)
             .await
             .map_err(|error| match error {
                 BodyError::TooLarge => Refusal::TooLarge,
@@ -105,11 +92,7 @@ impl Gateway {
 
         let received = Received {
             source: Arc::clone(&source.name),
-            origin: Origin {
-                request: trace.request.clone(),
-                client,
-                protocol,
-            },
+            origin,
             envelope,
             headers: head.headers,
             body: body.bytes,
@@ -125,6 +108,50 @@ impl Gateway {
             deadline,
             _held: body.held,
             _slot: slot,
+        })
+    }
+
+    /// The stages that look at the head alone.
+    fn admit(
+        &self,
+        head: &Parts,
+        connection: &Connection,
+        trace: &mut Trace,
+        now: SystemTime,
+    ) -> Result<Admitted, Refusal> {
+        let source = self.pick(head)?;
+        trace.source = Some(Arc::clone(&source));
+        if head.method != Method::POST {
+            return Err(Refusal::Method);
+        }
+        let (client, protocol) = client(
+            connection.peer(),
+            connection.protocol(),
+            &head.headers,
+            &self.trusted_proxies,
+        );
+        if !source.allows(client) {
+            return Err(Refusal::Forbidden);
+        }
+        if self.shared.is_draining() {
+            return Err(Refusal::Draining);
+        }
+        let slot = self.enter()?;
+        let envelope = source
+            .verifier
+            .admit(&head.headers, now)
+            .map_err(Refusal::Rejected)?;
+        trace.id = envelope.as_ref().map(|envelope| envelope.id.clone());
+        let origin = Origin {
+            request: trace.request.clone(),
+            client,
+            protocol,
+        };
+        Ok(Admitted {
+            source,
+            origin,
+            envelope,
+            slot,
         })
     }
 
@@ -287,8 +314,16 @@ impl Gateway {
 }
 
 impl Source {
+    fn allows(&self, client: Option<IpAddr>) -> bool {
+        self.allow_from.is_empty()
+            || client.is_some_and(|client| {
+                let mut networks = self.allow_from.iter();
+                networks.any(|network| network.contains(&client))
+            })
+    }
+
     /// Notes when a message was verified, and how far the sender's clock is from ours.
-    fn verified(&self, message: &Verified, now: std::time::SystemTime) {
+    fn verified(&self, message: &Verified, now: SystemTime) {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         self.metrics.last_verified.set(now.as_secs_f64().round());
         if let Some(proof) = message.proof() {
@@ -300,12 +335,20 @@ impl Source {
     }
 }
 
+/// A request whose head was good.
+struct Admitted {
+    source: Arc<Source>,
+    origin: Origin,
+    envelope: Option<Envelope>,
+    slot: InFlight,
+}
+
 /// A proven message with all it holds while it is under way.
 struct Proven {
     source: Arc<Source>,
     message: Verified,
     deadline: Instant,
-    _held: HeldBytes,
+    _held: Held,
     _slot: InFlight,
 }
 

@@ -1,11 +1,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::sync::Notify;
+
 /// A limit on how many of something there may be at once. Taking a place never
 /// waits. The limit can be changed while places are taken.
 pub struct Slots {
     taken: AtomicUsize,
     limit: AtomicUsize,
+    /// Told when the last place becomes free.
+    emptied: Notify,
 }
 
 /// A taken place; free again when dropped.
@@ -17,6 +21,7 @@ impl Slots {
         Arc::new(Self {
             taken: AtomicUsize::new(0),
             limit: AtomicUsize::new(limit),
+            emptied: Notify::new(),
         })
     }
 
@@ -30,6 +35,17 @@ impl Slots {
         self.taken.load(Ordering::Relaxed)
     }
 
+    /// Waits until none is taken.
+    pub async fn empty(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            if self.taken() == 0 {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
     /// Takes a place, unless all are taken.
     pub(crate) fn take(self: &Arc<Self>) -> Option<Slot> {
         let slot = Slot(Arc::clone(self));
@@ -41,7 +57,9 @@ impl Slots {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::AcqRel);
+        if self.0.taken.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.emptied.notify_waiters();
+        }
     }
 }
 
