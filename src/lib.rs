@@ -18,5 +18,7 @@
 pub mod key;
 pub mod message;
 pub mod observe;
+pub mod route;
 pub mod setting;
 pub mod verify;
+pub mod source;
