@@ -315,3 +315,32 @@ impl Open {
         self.depth -= 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_byte_that_cannot_stand_in_a_string_is_found_wherever_it_is() {
+        for fill in [b' ', b'!', b'#', b'[', b']', 0x7f, 0x80, 0xa2, 0xdc, 0xff] {
+            for length in 0..24 {
+                let mut bytes = vec![fill; length];
+                assert_eq!(ordinary(&bytes), length, "{bytes:?}");
+                for at in 0..length {
+                    for special in [b'"', b'\\', 0, 0x1f] {
+                        bytes[at] = special;
+                        // Whatever follows does not matter.
+                        for behind in at + 1..length {
+                            bytes[behind] = special;
+                        }
+                        assert_eq!(ordinary(&bytes), at, "{bytes:?}");
+                        bytes[at..].fill(fill);
+                        bytes[at] = special;
+                        assert_eq!(ordinary(&bytes), at, "{bytes:?}");
+                        bytes[at] = fill;
+                    }
+                }
+            }
+        }
+    }
+}
