@@ -16,6 +16,7 @@
 //! | 0 | [`message`]: what travels · [`key`]: what signs · [`setting`]: what is configured with · [`observe`]: metrics, logs, clock |
 
 pub mod key;
+pub mod ledger;
 pub mod message;
 pub mod observe;
 pub mod route;
