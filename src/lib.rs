@@ -18,9 +18,10 @@
 pub mod deliver;
 pub mod key;
 pub mod ledger;
+pub mod listen;
 pub mod message;
 pub mod observe;
 pub mod route;
 pub mod setting;
-pub mod verify;
 pub mod source;
+pub mod verify;
