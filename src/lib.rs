@@ -15,6 +15,7 @@
 //! | 1 | [`listen`] [`source`] [`verify`] [`ledger`] [`route`] [`deliver`] |
 //! | 0 | [`message`]: what travels · [`key`]: what signs · [`setting`]: what is configured with · [`observe`]: metrics, logs, clock |
 
+pub mod config;
 pub mod deliver;
 pub mod key;
 pub mod ledger;
