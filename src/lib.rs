@@ -15,6 +15,7 @@
 //! | 1 | [`listen`] [`source`] [`verify`] [`ledger`] [`route`] [`deliver`] |
 //! | 0 | [`message`]: what travels · [`key`]: what signs · [`setting`]: what is configured with · [`observe`]: metrics, logs, clock |
 
+pub mod cli;
 pub mod key;
 pub mod message;
 pub mod observe;
