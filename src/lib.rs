@@ -20,3 +20,4 @@ pub mod key;
 pub mod message;
 pub mod observe;
 pub mod setting;
+pub mod verify;
