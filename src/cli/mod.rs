@@ -3,10 +3,12 @@
 
 mod body;
 mod client;
+mod init;
 mod print;
 mod send;
 mod sign;
 mod signing;
+mod verify;
 
 use std::ffi::OsString;
 use std::io;
@@ -41,14 +43,18 @@ struct Command {
 
 #[derive(Subcommand)]
 enum Verb {
+    Init(init::Init),
     Sign(sign::Sign),
+    Verify(verify::Verify),
     Send(send::Send),
 }
 
 impl Verb {
     fn run(self, print: &mut Print<'_>) -> Result<Exit, Complaint> {
         match self {
+            Verb::Init(init) => init.run(print),
             Verb::Sign(sign) => sign.run(print),
+            Verb::Verify(verify) => verify.run(print),
             Verb::Send(send) => send.run(print),
         }
     }

@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue};
 use super::print::Complaint;
 use crate::key::{self, Scheme, SigningKey};
 use crate::message::{Family, MessageId, Timestamp};
-use crate::setting::{Secret, SecretReader, SecretSource};
+use crate::setting::{Secret, SecretReader};
 
 /// The most signatures a gateway reads from one request.
 const MOST_TOKENS: usize = 16;
@@ -22,7 +22,7 @@ impl Signer {
     /// Signs with every symmetric key that `reference` holds, as Svix does while
     /// a secret rotates.
     pub(super) fn new(reference: &str, family: Family) -> Result<Self, Complaint> {
-        let mut keys = keys(reference)?;
+        let mut keys = keys(&secret("--secret", reference)?)?;
         keys.retain(|key| key.scheme() == Scheme::V1);
         if keys.is_empty() {
             return Err(Complaint::usage(
@@ -63,21 +63,14 @@ impl Signer {
     }
 }
 
-/// The keys that `reference` (`env:NAME`, `file:/path` or the keys themselves) holds.
-pub(super) fn keys(reference: &str) -> Result<Vec<SigningKey>, Complaint> {
-    let text = secret("--secret", reference)?;
-    let text = text.expose().unwrap_or_default();
-    SigningKey::parse_all(text).map_err(|problem| {
+/// The keys that `secret`, given as `--secret`, holds.
+pub(super) fn keys(secret: &Secret) -> Result<Vec<SigningKey>, Complaint> {
+    SigningKey::parse_all(secret.expose().unwrap_or_default()).map_err(|problem| {
         Complaint::usage(format!("`--secret` {problem}")).hint(format!(
             "{}; name one kept elsewhere as `env:NAME` or `file:/path`",
             key::FORM
         ))
     })
-}
-
-/// Where the keys of `reference` are kept, safe to print.
-pub(super) fn kept(reference: &str) -> SecretSource {
-    SecretSource::parse(reference, Path::new(""))
 }
 
 /// The secret that `reference` names, given as `argument`.
@@ -200,10 +193,12 @@ mod tests {
 
     #[test]
     fn a_bad_secret_is_refused_without_being_printed() {
-        let refused = keys("whsec_not base64 hush!").unwrap_err();
+        let refused = keys(&secret("--secret", "whsec_not base64 hush!").unwrap()).unwrap_err();
         assert_eq!(refused.exit().code(), 64);
         assert!(!refused.to_string().contains("hush"));
-        let refused = keys("env:HOOKWARD_TEST_UNSET").unwrap_err().to_string();
+        let refused = secret("--secret", "env:HOOKWARD_TEST_UNSET")
+            .unwrap_err()
+            .to_string();
         assert!(refused.contains("`HOOKWARD_TEST_UNSET`, which is not set"));
     }
 
