@@ -19,5 +19,7 @@ pub mod cli;
 pub mod key;
 pub mod message;
 pub mod observe;
+pub mod route;
 pub mod setting;
+pub mod source;
 pub mod verify;
