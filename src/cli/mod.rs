@@ -1,8 +1,11 @@
 //! The commands: one file a verb, each a clap structure that `run`s. Only
 //! [`print`] prints; the verbs hand it lines and [`Complaint`]s.
 
+mod admin;
 mod body;
 mod client;
+mod forget;
+mod health;
 mod init;
 mod print;
 mod send;
@@ -47,6 +50,8 @@ enum Verb {
     Sign(sign::Sign),
     Verify(verify::Verify),
     Send(send::Send),
+    Health(health::Health),
+    Forget(forget::Forget),
 }
 
 impl Verb {
@@ -56,6 +61,8 @@ impl Verb {
             Verb::Sign(sign) => sign.run(print),
             Verb::Verify(verify) => verify.run(print),
             Verb::Send(send) => send.run(print),
+            Verb::Health(health) => health.run(print),
+            Verb::Forget(forget) => forget.run(print),
         }
     }
 }

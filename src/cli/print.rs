@@ -2,6 +2,8 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use crate::setting::Problems;
+
 /// The only place that prints: data goes to stdout, all else to stderr.
 ///
 /// A reader of stdout that goes away (`hookward … | head`) ends the printing
@@ -118,6 +120,13 @@ impl<'a> Print<'a> {
     /// Something for the person at the terminal. Nobody can be told when that fails.
     pub(super) fn note(&mut self, text: impl fmt::Display) {
         let _ = writeln!(self.err, "{text}");
+    }
+
+    /// Problems of a configuration, an empty line between them.
+    pub(super) fn problems(&mut self, problems: &Problems) {
+        if !problems.is_empty() {
+            self.note(problems);
+        }
     }
 
     /// Whether nobody reads the data any more, so that there is no point in going on.

@@ -40,7 +40,7 @@ pub(super) struct Send {
     #[arg(value_name = "BODYFILE", conflicts_with = "event_type")]
     body: Option<PathBuf>,
     /// Make the body {"type","timestamp","data"} with this type
-    #[arg(long = "type", value_name = "T", value_parser = event_type)]
+    #[arg(long = "type", value_name = "T", value_parser = signing::event_type)]
     event_type: Option<EventType>,
     /// The data of a body made with --type [default: {}]
     #[arg(long, value_name = "JSON", requires = "event_type", allow_hyphen_values = true, value_parser = json)]
@@ -153,12 +153,6 @@ fn tampered(body: &Bytes) -> Bytes {
         None => changed.push(b' '),
     }
     changed.into()
-}
-
-fn event_type(text: &str) -> Result<EventType, String> {
-    EventType::from_text(text).ok_or_else(|| {
-        "a type is 1 to 255 characters of printable ASCII, no space at either end".into()
-    })
 }
 
 fn json(text: &str) -> Result<Box<RawValue>, String> {

@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::print::Complaint;
 use crate::key::{self, Scheme, SigningKey};
-use crate::message::{Family, MessageId, Timestamp};
+use crate::message::{EventType, Family, MessageId, Timestamp};
 use crate::setting::{Secret, SecretReader};
 
 /// The most signatures a gateway reads from one request.
@@ -120,6 +120,13 @@ pub(super) fn timestamp_of(time: SystemTime) -> Result<Timestamp, Complaint> {
         .as_secs();
     timestamp(&seconds.to_string())
         .map_err(|_| Complaint::usage("that time cannot be signed: it is not after 1970"))
+}
+
+/// Takes the type of an event; for clap.
+pub(super) fn event_type(text: &str) -> Result<EventType, String> {
+    EventType::from_text(text).ok_or_else(|| {
+        "a type is 1 to 255 characters of printable ASCII, no space at either end".into()
+    })
 }
 
 /// Takes `svix` or `webhook`; for clap.

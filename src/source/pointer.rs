@@ -163,7 +163,9 @@ fn unescape(token: &str) -> Result<String, &'static str> {
             Some(b'0') => ('~', &part[1..]),
             Some(b'1') => ('/', &part[1..]),
             _ => {
-                return Err("is not a JSON pointer: after `~` comes `0` (for `~`) or `1` (for `/`)");
+                return Err(
+                    "is not a JSON pointer: after `~` comes `0` (for `~`) or `1` (for `/`)",
+                );
             }
         };
         text.push(meant);
