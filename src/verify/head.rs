@@ -28,7 +28,7 @@ pub(super) fn read(headers: &HeaderMap) -> Result<Envelope, Rejection> {
 
 /// The family that is used. An incomplete one beside a header of the other is
 /// neither: which of them was signed would be a guess.
-fn family(headers: &HeaderMap) -> Result<Family, Rejection> {
+pub(super) fn family(headers: &HeaderMap) -> Result<Family, Rejection> {
     let there = |family| {
         names(family)
             .each_ref()
