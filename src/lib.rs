@@ -16,7 +16,10 @@
 //! | 0 | [`message`]: what travels · [`key`]: what signs · [`setting`]: what is configured with · [`observe`]: metrics, logs, clock |
 
 pub mod cli;
+pub mod deliver;
 pub mod key;
+pub mod ledger;
+pub mod listen;
 pub mod message;
 pub mod observe;
 pub mod route;

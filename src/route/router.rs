@@ -34,7 +34,7 @@ pub enum Plan {
 /// The rules of one source, compiled.
 ///
 /// Patterns without stars are one look-up of the whole type; the others are a
-/// [`Trie`] walked word by word. Rules that do not match cost nothing beyond
+/// tree of words walked along it. Rules that do not match cost nothing beyond
 /// the table they make larger.
 #[derive(Debug, Default)]
 pub struct Router {

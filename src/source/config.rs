@@ -116,7 +116,7 @@ fn nonzero<T: Setting + Default + PartialEq>(
     let entry = section.entry(key)?;
     let value = entry.read::<T>()?;
     if value == T::default() {
-        entry.error("is zero", "leave it out for no limit");
+        entry.error("is zero", "leave it out, or give it more");
         return None;
     }
     Some(value)

@@ -60,7 +60,8 @@ impl TypeRule {
     }
 
     /// Takes a rule written as one text: a pointer, a template, `header:NAME`
-    /// or `const:NAME`.
+    /// or `const:NAME`. A text with a brace is a template, so a member whose
+    /// name holds one cannot be pointed at.
     ///
     /// # Errors
     /// What is wrong, as the rest of a sentence, without the text.
