@@ -15,8 +15,10 @@
 //! | 1 | [`listen`] [`source`] [`verify`] [`ledger`] [`route`] [`deliver`] |
 //! | 0 | [`message`]: what travels · [`key`]: what signs · [`setting`]: what is configured with · [`observe`]: metrics, logs, clock |
 
+pub mod admin;
 pub mod cli;
 pub mod deliver;
+pub mod gateway;
 pub mod key;
 pub mod ledger;
 pub mod listen;

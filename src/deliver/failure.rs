@@ -7,7 +7,7 @@ use humantime::format_duration;
 use crate::observe::AttemptOutcome;
 
 /// A delivery that ended without a receipt.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Failure {
     /// How it came out.
     pub outcome: AttemptOutcome,

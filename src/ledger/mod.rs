@@ -50,7 +50,7 @@ pub use run::{Reservation, Waiter};
 
 use claim::{ByDigest, IdDigest};
 use forgetting::Forgetting;
-use record::{Millis, Names, Record, Verdict, duration_millis, time};
+use record::{Millis, Names, Record, Verdict, duration_millis, millis, time};
 use run::Run;
 use settled::{Known, Settled};
 
@@ -166,6 +166,21 @@ impl<A> Ledger<A> {
         drop(shard);
         let reservation = Reservation::new(Arc::clone(self), run, id, claim);
         Ok(Reserved::Run(reservation))
+    }
+
+    /// Notes that a destination which nobody had to wait for accepted an id after
+    /// that was settled. An id that is forgotten or runs again by now stays as it
+    /// is: it was delivered without this receipt.
+    pub fn accept_late(&self, source: &str, id: &str, destination: &Arc<str>, at: SystemTime) {
+        let id = IdDigest::of(source, id);
+        let shard = self.shard(id);
+        if shard.running.contains_key(&id) {
+            return;
+        }
+        if let Some(mut record) = self.known(&shard, id, self.forgetting.now()) {
+            record.accept(self.names.intern(destination), millis(at));
+            shard.settled.put(id, record);
+        }
     }
 
     /// Does what was put off: forgets what is over the bound or has expired, and
