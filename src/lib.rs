@@ -16,7 +16,9 @@
 //! | 0 | [`message`]: what travels · [`key`]: what signs · [`setting`]: what is configured with · [`observe`]: metrics, logs, clock |
 
 pub mod admin;
+pub mod app;
 pub mod cli;
+pub mod config;
 pub mod deliver;
 pub mod gateway;
 pub mod key;

@@ -44,7 +44,7 @@ impl Setting for Address {
                 .map_err(|_| "is neither an address and a port nor a unix socket".into()),
             Some("") => Err("names a unix socket without a path".into()),
             Some(path) => {
-                let path = entry.reader().base().join(path);
+                let path = entry.base().join(path);
                 if path.as_os_str().len() > LONGEST_PATH {
                     return Err("names a unix socket whose path is over 107 bytes".into());
                 }

@@ -101,7 +101,8 @@ const LARGEST: u64 = 1 << 20;
 impl<'a> PemFile<'a> {
     fn read(entry: Option<Entry<'a>>) -> Option<Self> {
         let entry = entry?;
-        let path = entry.read()?;
+        let path: PathBuf = entry.read()?;
+        entry.reader().depends_on(&path);
         Some(Self { entry, path })
     }
 

@@ -120,6 +120,20 @@ impl Secret {
         })
     }
 
+    /// Reads the value of a key that may hold a secret and often does not, as a
+    /// header: a literal is taken without a warning.
+    ///
+    /// # Errors
+    /// As those of [`Secret::read`], and when it is not a text.
+    pub fn of(entry: &Entry<'_>) -> Result<Self, String> {
+        let text = Zeroizing::new(entry.text().ok_or("is not a text")?);
+        let reader = entry.reader();
+        if let SecretSource::File(path) = SecretSource::parse(&text, entry.base()) {
+            reader.depends_on(&path);
+        }
+        Secret::read(&text, entry.base(), reader.secrets())
+    }
+
     /// Where it is kept.
     pub fn source(&self) -> &SecretSource {
         &self.source
@@ -149,12 +163,7 @@ impl Setting for Secret {
     const FORM: &'static str = "a secret is `\"env:NAME\"`, `\"file:/path\"` or the text itself";
 
     fn read(entry: &Entry<'_>) -> Result<Self, String> {
-        let text = Zeroizing::new(entry.text().ok_or("is not a text")?);
-        let reader = entry.reader();
-        if let SecretSource::File(path) = SecretSource::parse(&text, entry.base()) {
-            reader.depends_on(&path);
-        }
-        let secret = Secret::read(&text, entry.base(), reader.secrets())?;
+        let secret = Secret::of(entry)?;
         match entry.place() {
             _ if *secret.source() != SecretSource::Literal => {}
             Place::File { .. } => entry.warn(

@@ -96,7 +96,7 @@ fn target(section: &mut Section<'_>) -> Option<Target> {
         return None;
     };
     let text: String = entry.read()?;
-    match Target::parse(&text, entry.reader().base()) {
+    match Target::parse(&text, entry.base()) {
         Ok(target) => Some(target),
         Err((why, hint)) => {
             entry.error(why, hint);
@@ -111,6 +111,7 @@ fn ca(section: &mut Section<'_>) -> Option<Option<Ca>> {
         return Some(None);
     };
     let path: PathBuf = entry.read()?;
+    entry.reader().depends_on(&path);
     if entry.reader().secrets() == SecretReader::Skip {
         let certificates = Vec::new();
         return Some(Some(Ca { path, certificates }));
@@ -238,9 +239,7 @@ fn header_value(name: &HeaderName, entry: &Entry<'_>) -> Option<Secret> {
     let secret = if carries_secret(name) {
         entry.read::<Secret>()?
     } else {
-        let reader = entry.reader();
-        let text: String = entry.read()?;
-        Secret::read(&text, reader.base(), reader.secrets())
+        Secret::of(entry)
             .map_err(|why| entry.error(why, "the text, or `\"env:NAME\"` or `\"file:/path\"`"))
             .ok()?
     };
