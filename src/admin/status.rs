@@ -48,7 +48,7 @@ pub struct DestinationStatus {
     pub required: bool,
     /// Whether its last attempt found it there.
     pub up: bool,
-    /// Its circuit: `closed`, `open`, `probing` or `off`.
+    /// Its circuit: `closed`, `open` or `probing`.
     pub circuit: &'static str,
     /// Deliveries under way.
     pub in_flight: usize,

@@ -36,7 +36,10 @@ async fn look_at_files(state: &Arc<State>, watching: &mut Option<Watch>) {
         *watching = None;
         return;
     }
-    let files: Vec<PathBuf> = current.config.watched();
+    let files: Vec<PathBuf> = {
+        let config = &current.config;
+        config.file.iter().chain(&config.files).cloned().collect()
+    };
     let before = watching.take();
     let looked = tokio::task::spawn_blocking(move || match before {
         None => (Watch::new(&files), false),

@@ -56,7 +56,7 @@ impl Subject for Admin {
                         target: config.summary(),
                         required: config.required,
                         up: state.up,
-                        circuit: state.circuit.word(),
+                        circuit: state.circuit.as_str(),
                         in_flight: state.in_flight,
                     }
                 })
