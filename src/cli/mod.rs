@@ -3,12 +3,16 @@
 
 mod admin;
 mod body;
+mod check;
 mod client;
+mod configured;
 mod forget;
 mod health;
 mod init;
 mod print;
+mod route;
 mod send;
+mod serve;
 mod sign;
 mod signing;
 mod verify;
@@ -46,7 +50,10 @@ struct Command {
 
 #[derive(Subcommand)]
 enum Verb {
+    Serve(serve::Serve),
     Init(init::Init),
+    Check(check::Check),
+    Route(route::Route),
     Sign(sign::Sign),
     Verify(verify::Verify),
     Send(send::Send),
@@ -57,7 +64,10 @@ enum Verb {
 impl Verb {
     fn run(self, print: &mut Print<'_>) -> Result<Exit, Complaint> {
         match self {
+            Verb::Serve(serve) => serve.run(print),
             Verb::Init(init) => init.run(print),
+            Verb::Check(check) => check.run(print),
+            Verb::Route(route) => route.run(print),
             Verb::Sign(sign) => sign.run(print),
             Verb::Verify(verify) => verify.run(print),
             Verb::Send(send) => send.run(print),

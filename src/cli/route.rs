@@ -74,7 +74,9 @@ impl Route {
             )));
         };
         let taken = router.rules(event_type.as_ref());
-        let destinations = to.iter().filter_map(|&at| config.destinations.get(at).map(|d| (at, d)));
+        let destinations = to
+            .iter()
+            .filter_map(|&at| config.destinations.get(at).map(|d| (at, d)));
         let width = destinations
             .clone()
             .map(|(_, destination)| destination.name.as_str().len())
@@ -88,7 +90,11 @@ impl Route {
                 .filter(|rule| taken.contains(&rule.number) && rule.to.contains(&at))
                 .map(told)
                 .collect();
-            let optional = if destination.required { "" } else { " (not required)" };
+            let optional = if destination.required {
+                ""
+            } else {
+                " (not required)"
+            };
             print.data(format_args!(
                 "{:width$}  {}{optional}",
                 destination.name.as_str(),
@@ -114,9 +120,15 @@ fn find<'c>(config: &'c Config, name: &str) -> Result<(usize, &'c Source), Compl
     sources
         .find(|(_, source)| source.name.as_str() == name)
         .ok_or_else(|| {
-            let known: Vec<_> = config.sources.iter().map(|s| format!("`{}`", s.name)).collect();
-            Complaint::usage(format!("`--source` names a source that does not exist: `{name}`"))
-                .hint(format!("sources are {}", known.join(", ")))
+            let known: Vec<_> = config
+                .sources
+                .iter()
+                .map(|s| format!("`{}`", s.name))
+                .collect();
+            Complaint::usage(format!(
+                "`--source` names a source that does not exist: `{name}`"
+            ))
+            .hint(format!("sources are {}", known.join(", ")))
         })
 }
 
