@@ -169,11 +169,7 @@ fn an_ed25519_signature_with_r_of_small_order_is_refused() {
         .finalize();
     let mut scalar = a - a;
     for byte in k.iter().rev() {
-        let mut base = a;
-        base = 256u64.into();
-        let mut digit = a;
-        digit = u64::from(*byte).into();
-        scalar = scalar * base + digit;
+        scalar = scalar * like(&a, 256) + like(&a, u64::from(*byte));
     }
     let mut bytes = [0u8; 64];
     bytes[..32].copy_from_slice(&r);
@@ -184,6 +180,10 @@ fn an_ed25519_signature_with_r_of_small_order_is_refused() {
         .verify(b"text", &Signature::from_bytes(&bytes));
     assert!(plain.is_ok(), "the signature is of the kind it should be");
     assert!(!public(&public_bytes).unwrap().checks(&[b"text"], &bytes));
+}
+
+fn like<S: From<u64>>(_: &S, number: u64) -> S {
+    number.into()
 }
 
 #[test]
