@@ -81,11 +81,11 @@ impl Doors {
     }
 
     pub(super) fn server_address(&self) -> String {
-        self.inner().server.local.clone()
+        self.inner().server.url()
     }
 
     pub(super) fn admin_address(&self) -> Option<String> {
-        self.inner().admin.as_ref().map(|admin| admin.local.clone())
+        self.inner().admin.as_ref().map(Opening::url)
     }
 
     /// Begins to serve what is bound.
@@ -250,6 +250,15 @@ impl Opening {
                 });
                 None
             }
+        }
+    }
+
+    /// `http://127.0.0.1:8080`, `https://…`, or `unix:/path`.
+    fn url(&self) -> String {
+        match (&self.address, &self.door.load().tls) {
+            (Address::Unix(_), _) => self.local.clone(),
+            (Address::Tcp(_), None) => format!("http://{}", self.local),
+            (Address::Tcp(_), Some(_)) => format!("https://{}", self.local),
         }
     }
 
