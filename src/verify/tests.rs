@@ -80,7 +80,7 @@ fn signed_with(secret: &str, body: &[u8]) -> String {
     key.sign(ID, SIGNED, body).unwrap()
 }
 
-fn received(envelope: Option<Envelope>, body: &[u8]) -> Received {
+pub(super) fn received(envelope: Option<Envelope>, body: &[u8]) -> Received {
     Received {
         source: "clerk".into(),
         origin: Origin {
