@@ -54,8 +54,11 @@ impl Search<'_> {
     fn fit_anyhow(&self) -> Option<Fit> {
         let starts = self.starts();
         let right_start = starts.get(..1).unwrap_or_default();
-        self.fit(&starts, self.body, self.keys, &mut Effort(EFFORT))
-            .or_else(|| self.other_body(right_start, self.right_keys()))
+        let right_keys = self.right_keys();
+        // The request as it should be is tried whatever that costs.
+        self.fit(right_start, self.body, right_keys, &mut Effort(usize::MAX))
+            .or_else(|| self.fit(&starts, self.body, self.keys, &mut Effort(EFFORT)))
+            .or_else(|| self.other_body(right_start, right_keys))
             .or_else(|| self.other_time())
             .or_else(|| self.other_body(&starts, self.keys))
     }
