@@ -5,7 +5,6 @@ mod admin;
 mod body;
 mod check;
 mod client;
-mod configured;
 mod forget;
 mod health;
 mod init;
