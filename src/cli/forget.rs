@@ -12,7 +12,7 @@ use super::client::{self, Answer, Client};
 use super::print::{Complaint, Exit, Print};
 use super::signing;
 use crate::message::MessageId;
-use crate::setting::Name;
+use crate::setting::{Name, Secret, SecretReader};
 
 /// Longer than the ledger of a million ids takes to look through.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -57,8 +57,18 @@ struct Count {
 
 impl Forget {
     pub(super) fn run(self, print: &mut Print<'_>) -> Result<Exit, Complaint> {
-        let bearer = self.admin.bearer(self.token.as_deref(), print)?;
-        let target = self.admin.target(&self.path(), print)?;
+        let secrets = match self.token {
+            Some(_) => SecretReader::Skip,
+            None => SecretReader::Process,
+        };
+        let (target, configured) = self.admin.find(&self.path(), secrets, print)?;
+        let given = self.token.as_deref();
+        let token = match given.map(|given| signing::secret("--token", given)) {
+            Some(given) => Some(given?),
+            None => configured,
+        };
+        let bearer = token.as_ref().and_then(Secret::expose);
+        let bearer = bearer.map(admin::bearer).transpose()?;
         let mut client = Client::new(target, TIMEOUT, None)?;
         let bearer = bearer.map(|value| (AUTHORIZATION, value));
         let answer = client::block_on(async {

@@ -5,8 +5,8 @@ use clap::Args;
 use http::HeaderMap;
 
 use super::print::{Complaint, Exit, Print};
-use super::{body, configured, signing};
-use crate::config::{Config, Route as Rule, Source};
+use super::{body, signing};
+use crate::config::{Config, Origin, Route as Rule, Source};
 use crate::message::EventType;
 use crate::route::{self, Plan, Router};
 use crate::setting::SecretReader;
@@ -37,9 +37,8 @@ pub(super) struct Route {
 
 impl Route {
     pub(super) fn run(self, print: &mut Print<'_>) -> Result<Exit, Complaint> {
-        let Some(config) = configured::load(self.config.clone(), SecretReader::Skip, print) else {
-            return Ok(Exit::Usage);
-        };
+        // Warnings are for `check` and `serve`.
+        let (config, _) = Config::load(&Origin::new(self.config.clone(), SecretReader::Skip))?;
         let (number, source) = find(&config, &self.source)?;
         let event_type = match &self.body {
             None => self.event_type.clone(),

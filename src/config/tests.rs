@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::document::Document;
 use super::load::read;
-use super::{Arguments, Config, Environment, Origin};
+use super::{AdminConfig, Arguments, Config, Environment, Origin};
 use crate::setting::{Problems, SecretReader};
 
 type Loaded = Result<(Config, Problems), Problems>;
@@ -714,4 +714,35 @@ mod hush {
             prop_assert!(!problems.to_string().contains(MARKER), "{broken}\n\n{problems}");
         }
     }
+}
+
+#[test]
+fn the_admin_section_can_be_read_past_mistakes_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hookward.toml");
+    let admin = |text: &str, environment: &[(&str, &str)]| {
+        fs::write(&path, text).unwrap();
+        AdminConfig::load(&Origin {
+            file: Some(path.clone()),
+            environment: environment.iter().copied().collect(),
+            secrets: SecretReader::Skip,
+        })
+    };
+    let told = |config: &AdminConfig| config.listen.as_ref().map(ToString::to_string);
+
+    let wrong = "nonsense = 1\n[admin]\nlisten = '127.0.0.1:7'\n[sources.A]\n";
+    let (config, problems) = admin(wrong, &[]).unwrap();
+    assert_eq!(told(&config).as_deref(), Some("127.0.0.1:7"));
+    assert!(problems.is_empty(), "{problems}");
+
+    let (config, problems) = admin("[admin", &[("HOOKWARD_ADMIN__LISTEN", "off")]).unwrap();
+    assert_eq!(told(&config), None);
+    assert!(problems.any_error());
+
+    let missing = Origin {
+        file: Some(dir.path().join("other.toml")),
+        environment: Environment::default(),
+        secrets: SecretReader::Skip,
+    };
+    assert!(AdminConfig::load(&missing).is_err());
 }
