@@ -92,7 +92,7 @@ impl Route {
             let optional = if destination.required {
                 ""
             } else {
-                " (not required)"
+                "  not required"
             };
             print.data(format_args!(
                 "{:width$}  {}{optional}",
