@@ -108,6 +108,7 @@ pub(super) fn read(text: &str, secrets: SecretReader) -> (Option<DestinationConf
     let place = || Place::File {
         path: "hookward.toml".into(),
         line: None,
+        column: None,
     };
     let table: toml::Table = text.parse().unwrap();
     let dict = Value::serialize(&table).unwrap().into_dict().unwrap();
