@@ -75,7 +75,7 @@ impl Demo {
             .await
             .map_err(|e| cannot("start a service", e))?;
         let app = gateway(&secret, service)?;
-        let url = format!("{}/demo", serve::url(&app.address(), false));
+        let url = format!("{}/demo", app.address());
         let (stop, controls) = mpsc::channel(1);
         let running = tokio::spawn(app.run(controls));
 

@@ -75,7 +75,7 @@ impl Forget {
             let asked = client.ask(Method::DELETE, bearer, Bytes::new()).await;
             asked.map_err(|trouble| trouble.complaint(admin::NOBODY))
         })?;
-        print.data(self.told(&answer)?);
+        print.data(self.told(&answer, token.is_some())?);
         Ok(Exit::Yes)
     }
 
@@ -97,7 +97,7 @@ impl Forget {
     }
 
     /// What happened, in words.
-    fn told(&self, answer: &Answer) -> Result<String, Complaint> {
+    fn told(&self, answer: &Answer, had_token: bool) -> Result<String, Complaint> {
         let source = &self.source;
         match (answer.status.as_u16(), &self.id, &self.destination) {
             (200..=299, Some(id), None) => Ok(format!("forgot {id} of {source}")),
@@ -111,6 +111,8 @@ impl Forget {
                 let ids = if count.forgotten == 1 { "id" } else { "ids" };
                 Ok(format!("forgot {} {ids} of {source}", count.forgotten))
             }
+            (401, ..) if !had_token => Err(Complaint::failed("the admin listener wants a token")
+                .hint("set `admin.token` in the configuration this reads too, or give it with `--token`")),
             (401, ..) => Err(Complaint::failed("the admin listener does not take this token")
                 .hint("it wants `admin.token` of the configuration it runs with; name another with `--token`")),
             (403, ..) => Err(Complaint::failed("the running hookward has no `admin.token`, so nobody may do this")
