@@ -109,12 +109,13 @@ impl Attempt<'_> {
                 Err(_) if limit == self.deadline => return Err(End::budget()),
                 Err(_) => Reason::ConnectTimeout(config.connect_timeout),
             };
-            let outcome = match reason {
-                Reason::ConnectTimeout(_) => AttemptOutcome::Late,
-                _ => AttemptOutcome::Failed,
+            let (outcome, retry) = match reason {
+                Reason::ConnectTimeout(_) => (AttemptOutcome::Late, Some(RetryOn::Timeout)),
+                _ => (AttemptOutcome::Failed, None),
             };
             return Err(End {
                 health: Health::Away,
+                retry,
                 ..End::of(Failure::before(outcome, reason))
             });
         }

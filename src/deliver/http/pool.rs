@@ -131,6 +131,9 @@ impl Link {
             Drained::All | Drained::More => {}
             Drained::TooMuch => return,
         }
+        if self.sender.is_closed() {
+            return;
+        }
         if self.shared.open.load(Ordering::Relaxed) > self.shared.room {
             return;
         }

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -640,4 +642,49 @@ async fn with_sign_the_family_is_signed_anew_with_a_fresh_timestamp() {
             "{line}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_stay_within_bounds_however_many_deliver() {
+    let upstream = Upstream::listen().await;
+    let built = build(&upstream.config("max_in_flight = 8"));
+    let (open, peak) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let service = {
+        let (open, peak) = (Arc::clone(&open), Arc::clone(&peak));
+        tokio::spawn(async move {
+            loop {
+                let mut peer = upstream.accept().await;
+                peak.fetch_max(open.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                let open = Arc::clone(&open);
+                tokio::spawn(async move {
+                    while peer.0.readable().await.is_ok()
+                        && peer.0.peek(&mut [0]).await.is_ok_and(|read| read > 0)
+                    {
+                        peer.answer(OK).await;
+                    }
+                    open.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+        })
+    };
+    let senders: Vec<_> = (0..16)
+        .map(|_| {
+            let destination = Arc::clone(&built.destination);
+            tokio::spawn(async move {
+                let event = event().proven();
+                for _ in 0..50 {
+                    match destination.deliver(&event, budget(30)).await {
+                        Ok(_) => {}
+                        Err(failure) => assert_eq!(failure.outcome, AttemptOutcome::Busy),
+                    }
+                }
+            })
+        })
+        .collect();
+    for sender in senders {
+        sender.await.unwrap();
+    }
+    service.abort();
+    let peak = peak.load(Ordering::SeqCst);
+    assert!((1..=16).contains(&peak), "{peak} connections");
 }
