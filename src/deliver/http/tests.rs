@@ -3,10 +3,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::time::Instant;
 
+use super::connect::Writing;
 use crate::deliver::fixture::{Built, ID, NOW, OK, Peer, Upstream, budget, build, event};
 use crate::deliver::{CircuitState, Failure, Kind, Reason, Receipt};
 use crate::key::SigningKey;
@@ -410,9 +412,13 @@ async fn connections_end_with_their_destination() {
     };
     let (sent, mut peer) = tokio::join!(deliver(&built), service);
     sent.unwrap();
+    until_idle(&built, 1).await;
+    tokio::time::pause();
+    let began = Instant::now();
     drop(built);
     let mut rest = Vec::new();
     assert_eq!(peer.0.read_to_end(&mut rest).await.unwrap(), 0);
+    assert!(began.elapsed() < Duration::from_secs(1), "at once");
 }
 
 #[tokio::test]
@@ -500,7 +506,7 @@ async fn an_event_is_held_no_longer_than_configured() {
         assert!(!failure.may_have_arrived);
         let held = Duration::from_millis(held);
         assert_eq!(began.elapsed(), held);
-        assert_eq!(failure.reason, Reason::Refused { held });
+        assert_eq!(failure.reason, Reason::ConnectRefused { held });
         assert_eq!(built.metric("attempts_total", "failed"), "1");
     }
 }
@@ -687,4 +693,36 @@ async fn connections_stay_within_bounds_however_many_deliver() {
     service.abort();
     let peak = peak.load(Ordering::SeqCst);
     assert!((1..=16).contains(&peak), "{peak} connections");
+}
+
+#[tokio::test]
+async fn a_request_that_was_never_written_comes_back_and_goes_out_afresh() {
+    let upstream = Upstream::listen().await;
+    let built = build(&upstream.config(""));
+    let Kind::Http(http) = &built.destination.kind else {
+        unreachable!()
+    };
+    let event = event().proven();
+    let attempt = super::Attempt {
+        http,
+        event: &event,
+        deadline: budget(30).deadline,
+    };
+    // A connection nobody drives any more.
+    let (io, _other) = tokio::io::duplex(64);
+    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io))
+        .await
+        .unwrap();
+    drop(connection);
+    let link = http.pool.opened(sender, Writing::Flat);
+    let service = async {
+        let mut peer = upstream.accept().await;
+        let (head, body) = peer.request().await;
+        peer.write(OK).await;
+        (head, body)
+    };
+    let (sent, (head, body)) = tokio::join!(attempt.over(Some(link)), service);
+    assert!(sent.is_ok());
+    assert_eq!(body, event.body()[..]);
+    assert_eq!(head.matches("svix-id: msg_1").count(), 1);
 }
