@@ -1,10 +1,14 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::time::Instant;
 
+use super::connect::Writing;
 use crate::deliver::fixture::{Built, ID, NOW, OK, Peer, Upstream, budget, build, event};
 use crate::deliver::{CircuitState, Failure, Kind, Reason, Receipt};
 use crate::key::SigningKey;
@@ -408,9 +412,13 @@ async fn connections_end_with_their_destination() {
     };
     let (sent, mut peer) = tokio::join!(deliver(&built), service);
     sent.unwrap();
+    until_idle(&built, 1).await;
+    tokio::time::pause();
+    let began = Instant::now();
     drop(built);
     let mut rest = Vec::new();
     assert_eq!(peer.0.read_to_end(&mut rest).await.unwrap(), 0);
+    assert!(began.elapsed() < Duration::from_secs(1), "at once");
 }
 
 #[tokio::test]
@@ -498,7 +506,7 @@ async fn an_event_is_held_no_longer_than_configured() {
         assert!(!failure.may_have_arrived);
         let held = Duration::from_millis(held);
         assert_eq!(began.elapsed(), held);
-        assert_eq!(failure.reason, Reason::Refused { held });
+        assert_eq!(failure.reason, Reason::ConnectRefused { held });
         assert_eq!(built.metric("attempts_total", "failed"), "1");
     }
 }
@@ -640,4 +648,81 @@ async fn with_sign_the_family_is_signed_anew_with_a_fresh_timestamp() {
             "{line}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_stay_within_bounds_however_many_deliver() {
+    let upstream = Upstream::listen().await;
+    let built = build(&upstream.config("max_in_flight = 8"));
+    let (open, peak) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let service = {
+        let (open, peak) = (Arc::clone(&open), Arc::clone(&peak));
+        tokio::spawn(async move {
+            loop {
+                let mut peer = upstream.accept().await;
+                peak.fetch_max(open.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                let open = Arc::clone(&open);
+                tokio::spawn(async move {
+                    while peer.0.readable().await.is_ok()
+                        && peer.0.peek(&mut [0]).await.is_ok_and(|read| read > 0)
+                    {
+                        peer.answer(OK).await;
+                    }
+                    open.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+        })
+    };
+    let senders: Vec<_> = (0..16)
+        .map(|_| {
+            let destination = Arc::clone(&built.destination);
+            tokio::spawn(async move {
+                let event = event().proven();
+                for _ in 0..50 {
+                    match destination.deliver(&event, budget(30)).await {
+                        Ok(_) => {}
+                        Err(failure) => assert_eq!(failure.outcome, AttemptOutcome::Busy),
+                    }
+                }
+            })
+        })
+        .collect();
+    for sender in senders {
+        sender.await.unwrap();
+    }
+    service.abort();
+    let peak = peak.load(Ordering::SeqCst);
+    assert!((1..=16).contains(&peak), "{peak} connections");
+}
+
+#[tokio::test]
+async fn a_request_that_was_never_written_comes_back_and_goes_out_afresh() {
+    let upstream = Upstream::listen().await;
+    let built = build(&upstream.config(""));
+    let Kind::Http(http) = &built.destination.kind else {
+        unreachable!()
+    };
+    let event = event().proven();
+    let attempt = super::Attempt {
+        http,
+        event: &event,
+        deadline: budget(30).deadline,
+    };
+    // A connection nobody drives any more.
+    let (io, _other) = tokio::io::duplex(64);
+    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io))
+        .await
+        .unwrap();
+    drop(connection);
+    let link = http.pool.opened(sender, Writing::Flat);
+    let service = async {
+        let mut peer = upstream.accept().await;
+        let (head, body) = peer.request().await;
+        peer.write(OK).await;
+        (head, body)
+    };
+    let (sent, (head, body)) = tokio::join!(attempt.over(Some(link)), service);
+    assert!(sent.is_ok());
+    assert_eq!(body, event.body()[..]);
+    assert_eq!(head.matches("svix-id: msg_1").count(), 1);
 }
