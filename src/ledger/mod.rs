@@ -2,7 +2,7 @@
 //!
 //! An id is absent, running, partly delivered or delivered. Running ids live in
 //! a map of their own, because nothing may push them out; settled ones live in
-//! [`Settled`], which is bounded and forgets the oldest. Both are guarded by the
+//! `settled`, which is bounded and forgets the oldest. Both are guarded by the
 //! lock of the id's shard, so each id changes hands in one place at a time.
 //!
 //! | before | a claim comes | the run ends with | after |
