@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt as _};
@@ -58,6 +58,9 @@ const MAX_HEAD: usize = 16 * 1024;
 /// up to this while reads fill it; twice as much saves a large body a few calls
 /// a megabyte, and costs every connection twice the memory.
 const MAX_READ: usize = 32 * 1024;
+
+/// How often a full listener looks whether its limit was raised.
+const RECHECK: Duration = Duration::from_secs(1);
 
 /// Accepts connections and answers their requests with the services that `make`
 /// gives, one for each connection, until `options.stop` says so and the last
@@ -135,7 +138,8 @@ impl Floor {
             if self.left() > 0 {
                 return;
             }
-            freed.await;
+            // A reload that makes more room wakes nobody: look again by and by.
+            let _ = timeout(RECHECK, freed).await;
         }
     }
 
