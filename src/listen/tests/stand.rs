@@ -251,6 +251,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Visitor<T> {
         self.answer().await
     }
 
+    /// Waits until the other side closes in order: nothing more comes, and no reset.
+    pub(super) async fn ended(&mut self) {
+        let more = timeout(PATIENCE, self.stream.read_buf(&mut self.read)).await;
+        let more = more.expect("nobody closed").expect("reset");
+        assert_eq!((more, self.read.len()), (0, 0));
+    }
+
     /// Waits until the other side closes or resets; what came before that.
     pub(super) async fn closed(&mut self) -> String {
         let wait = async {
