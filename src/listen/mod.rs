@@ -16,6 +16,7 @@
 //! | many large bodies | `max_buffered`, taken before a byte is read |
 //! | no descriptors left | a pause before the next accept, and [`raise_open_files`] |
 
+mod accept;
 mod address;
 mod body;
 mod budget;
