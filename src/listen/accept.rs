@@ -157,3 +157,27 @@ impl Pause {
         tracing::error!(%error, hint, "cannot accept connections; trying again");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_second_and_start_anew_when_an_accept_went_well() {
+        let mut pause = Pause::default();
+        let mut next = || pause.next().as_millis();
+        let pauses = [next(), next(), next(), next(), next(), next()];
+        assert_eq!(pauses, [100, 200, 400, 800, 1000, 1000]);
+        pause.over();
+        assert_eq!(pause.next().as_millis(), 100);
+    }
+
+    #[test]
+    fn only_what_ends_with_the_one_connection_is_tried_again_at_once() {
+        let is_passing = |errno: Errno| is_passing(&errno.into());
+        assert!(is_passing(Errno::CONNABORTED) && is_passing(Errno::INTR));
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM] {
+            assert!(!is_passing(errno), "{errno}");
+        }
+    }
+}

@@ -18,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
@@ -306,6 +307,7 @@ where
         let mut sleep = pin!(sleep_until(
             connection.deadline().unwrap_or_else(Instant::now)
         ));
+        let mut turn = pin!(yield_now());
         let mut told = false;
         let mut listening = false;
 
@@ -313,7 +315,13 @@ where
             if stop.is_cut() {
                 return Poll::Ready(());
             }
-            if !told && stop.is_finishing() {
+            if !told && stop.is_finishing() && turn.as_mut().poll(cx).is_ready() {
+                // A request that is already here is still answered: told before
+                // it is read, the connection would end as an idle one. The
+                // runtime had its turn to hear of it.
+                if http.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(());
+                }
                 http.as_mut().graceful_shutdown();
                 told = true;
             }

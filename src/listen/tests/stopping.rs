@@ -110,3 +110,45 @@ async fn cutting_waits_for_nobody() {
     assert_eq!(held.closed().await, "");
     assert_eq!(stand.ended().await, 1);
 }
+
+#[tokio::test]
+async fn a_request_that_is_already_here_is_answered_before_the_end() {
+    let stand = Stand::start(|_| {});
+    let mut kept = stand.visit().await;
+    kept.asks("/", "").await;
+    // Sent, and then told to finish, before the runtime comes to either.
+    let said = kept
+        .stream
+        .try_write(b"POST /b HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert_eq!(said.unwrap(), 29);
+    stand.stop.finish(Duration::from_secs(10));
+    let answer = kept.answer().await;
+    assert_eq!((answer.body.as_str(), answer.closes()), ("/b 0", true));
+    assert_eq!(stand.ended().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn among_many_threads_every_request_that_is_taken_is_answered() {
+    let stand = Stand::start(|limits| limits.max_connections = 8);
+    let mut senders = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        let at = stand.at.clone();
+        senders.spawn(async move {
+            for _ in 0..20 {
+                let mut visitor = Visitor::new(TcpStream::connect(&at).await.unwrap());
+                for length in [0, 10, 50_000] {
+                    let answer = visitor.asks("/", &"x".repeat(length)).await;
+                    if answer.closes() {
+                        assert_eq!(answer.status, 503, "more than three large ones");
+                        break;
+                    }
+                    assert_eq!(answer.body, format!("/ {length}"));
+                }
+            }
+        });
+    }
+    while let Some(sender) = senders.join_next().await {
+        sender.unwrap();
+    }
+    stand.finish().await;
+}
