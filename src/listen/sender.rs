@@ -34,13 +34,13 @@ impl Sender {
         trusted: &[IpNet],
     ) -> Self {
         let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
-        let Some(peer) = peer.filter(is_trusted) else {
-            return Self {
-                address: peer,
-                protocol,
-            };
-        };
+        // Over a unix socket comes whom its file's mode lets in: a proxy on this
+        // machine, trusted as soon as any is.
+        let trusts_peer = peer.as_ref().map_or(!trusted.is_empty(), is_trusted);
         let mut address = peer;
+        if !trusts_peer {
+            return Self { address, protocol };
+        }
         // Several lines are one list, in their order (RFC 9110 §5.3).
         let lines = headers.get_all(FORWARDED_FOR).iter().rev();
         let entries = lines.flat_map(|line| line.to_str().unwrap_or("?").rsplit(','));
@@ -49,8 +49,8 @@ impl Sender {
             let Some(before) = parse(entry.trim()) else {
                 break;
             };
-            address = before;
-            if !is_trusted(&address) {
+            address = Some(before);
+            if !is_trusted(&before) {
                 break;
             }
         }
@@ -59,10 +59,7 @@ impl Sender {
             Some(b"http") => Protocol::Http,
             _ => protocol,
         };
-        Self {
-            address: Some(address),
-            protocol,
-        }
+        Self { address, protocol }
     }
 }
 
@@ -112,7 +109,18 @@ mod tests {
         ];
         let told = sender("9.9.9.9", &headers);
         assert_eq!(told, ("9.9.9.9".into(), Protocol::Http));
-        assert_eq!(sender("", &headers), (String::new(), Protocol::Http));
+    }
+
+    #[test]
+    fn a_proxy_on_a_unix_socket_is_believed_once_any_proxy_is_trusted() {
+        let headers = [
+            ("x-forwarded-for", "1.2.3.4"),
+            ("x-forwarded-proto", "https"),
+        ];
+        assert_eq!(sender("", &headers), ("1.2.3.4".into(), Protocol::Https));
+        let map = HeaderMap::from_iter([(FORWARDED_FOR, "1.2.3.4".parse().unwrap())]);
+        let nobody_trusted = Sender::behind(None, Protocol::Http, &map, &[]);
+        assert_eq!(nobody_trusted.address, None);
     }
 
     #[test]
