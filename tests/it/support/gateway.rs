@@ -149,6 +149,24 @@ impl Setup {
 
     /// Starts it and waits until it is bound.
     pub async fn start(self) -> Gateway {
+        let with_admin = self.admin;
+        self.start_when(|stderr| bound(stderr, with_admin)).await
+    }
+
+    /// Starts it on a unix socket and waits until that is told.
+    pub async fn start_on_socket(self) -> Gateway {
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
+        let told = |stderr: &str| {
+            let whole = &stderr[..=stderr.rfind('\n')?];
+            whole.contains("unix:").then_some((nowhere, None))
+        };
+        self.no_admin().start_when(told).await
+    }
+
+    async fn start_when(
+        self,
+        bound: impl Fn(&str) -> Option<(SocketAddr, Option<SocketAddr>)>,
+    ) -> Gateway {
         std::fs::write(self.folder.path().join("test.toml"), &self.config).unwrap();
         let mut command = match self.open_files {
             None => command(),
@@ -174,7 +192,7 @@ impl Setup {
         let mut child = command.spawn().unwrap();
         let stdout = Written::by(child.stdout.take().unwrap());
         let stderr = Written::by(child.stderr.take().unwrap());
-        let bound = within("the gateway to be bound", stderr.until(|t| bound(t, self.admin))).await;
+        let bound = within("the gateway to be bound", stderr.until(bound)).await;
         let Some((address, admin)) = bound else {
             let status = child.wait().await.unwrap();
             panic!("the gateway did not start: {status}\n{}", stderr.text());

@@ -1,11 +1,12 @@
 use std::net::SocketAddr;
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
 
 use super::{KEY, now, within};
 
@@ -203,9 +204,14 @@ impl Answer {
     }
 }
 
+/// What bytes are read from and written to.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
 /// One connection of a sender, byte by byte.
 pub struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     unread: Vec<u8>,
 }
 
@@ -215,8 +221,19 @@ impl Connection {
         let stream = within("a connection", TcpStream::connect(address)).await;
         let stream = stream.unwrap_or_else(|e| panic!("connecting to {address}: {e}"));
         stream.set_nodelay(true).unwrap();
+        Self::over(stream)
+    }
+
+    /// Connects to a unix socket.
+    pub async fn open_unix(path: &Path) -> Self {
+        let stream = within("a connection", UnixStream::connect(path)).await;
+        Self::over(stream.unwrap_or_else(|e| panic!("connecting to {path:?}: {e}")))
+    }
+
+    /// Speaks over this.
+    pub fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
         Self {
-            stream,
+            stream: Box::new(stream),
             unread: Vec::new(),
         }
     }
