@@ -267,6 +267,14 @@ impl Connection {
         within("an answer", self.read_answer()).await
     }
 
+    /// Waits until there is something to read, without taking it.
+    pub async fn ready(&mut self) -> std::io::Result<()> {
+        if self.unread.is_empty() {
+            self.fill().await?;
+        }
+        Ok(())
+    }
+
     /// Reads to the end of the connection: how many bytes came before it.
     pub async fn closed(&mut self) -> usize {
         let mut rest = Vec::new();
