@@ -15,7 +15,17 @@
 //! | 1 | [`listen`] [`source`] [`verify`] [`ledger`] [`route`] [`deliver`] |
 //! | 0 | [`message`]: what travels · [`key`]: what signs · [`setting`]: what is configured with · [`observe`]: metrics, logs, clock |
 
+pub mod admin;
+pub mod app;
+pub mod config;
+pub mod deliver;
+pub mod gateway;
 pub mod key;
+pub mod ledger;
+pub mod listen;
 pub mod message;
 pub mod observe;
+pub mod route;
 pub mod setting;
+pub mod source;
+pub mod verify;

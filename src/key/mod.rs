@@ -9,14 +9,16 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use ed25519_dalek::ed25519::signature::MultipartVerifier as _;
 use ed25519_dalek::{Signature, VerifyingKey};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 /// A key that signs (symmetric) or only checks (public). The symmetric one
-/// keeps its prepared HMAC state, not the secret's text. Printing one shows
-/// only its kind.
+/// keeps its prepared HMAC state, not the secret's text, and wipes it when it
+/// goes. Printing one shows only its kind.
 #[derive(Clone)]
 pub struct SigningKey {
     kind: Kind,
@@ -82,10 +84,15 @@ pub const SHORTEST: usize = 16;
 /// A symmetric key shorter than this is warned about: Standard Webhooks asks for 24 to 64 (bytes).
 pub const SHORT: usize = 24;
 
-/// Base64 as vendors print it: padding or none.
+/// Base64 as vendors print it: padding or none. Bits past the last whole byte
+/// may be set, because the vendors' own libraries (JavaScript, Python, Go) drop
+/// them and people make secrets out of random letters. That is for keys alone,
+/// which come from the operator; signatures are read canonically.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
 );
 
 impl SigningKey {
@@ -102,7 +109,9 @@ impl SigningKey {
             let bytes = LENIENT.decode(encoded).map_err(|_| KeyProblem::NotPublic)?;
             let bytes: [u8; 32] = bytes.try_into().map_err(|_| KeyProblem::NotPublic)?;
             let key = VerifyingKey::from_bytes(&bytes).map_err(|_| KeyProblem::NotPublic)?;
-            if key.is_weak() {
+            // A key of small order agrees with signatures nobody made, and one in
+            // another encoding than its own is nobody's (RFC 8032 §5.1.3).
+            if key.is_weak() || key.to_edwards().compress().as_bytes() != &bytes {
                 return Err(KeyProblem::NotPublic);
             }
             return Ok(Self {
@@ -166,27 +175,37 @@ impl SigningKey {
 
     /// HMAC-SHA256 over `id "." timestamp "." body`; none for a public key.
     pub fn mac(&self, id: &str, timestamp: &str, body: &[u8]) -> Option<[u8; 32]> {
+        self.mac_of(&[id.as_bytes(), b".", timestamp.as_bytes(), b".", body])
+    }
+
+    /// HMAC-SHA256 over any text, given in pieces; none for a public key.
+    pub fn mac_of(&self, signed: &[&[u8]]) -> Option<[u8; 32]> {
         let Kind::Symmetric(prepared) = &self.kind else {
             return None;
         };
         let mut mac = prepared.clone();
-        mac.update(id.as_bytes());
-        mac.update(b".");
-        mac.update(timestamp.as_bytes());
-        mac.update(b".");
-        mac.update(body);
+        for piece in signed {
+            mac.update(piece);
+        }
         Some(mac.finalize().into_bytes().into())
     }
 
-    /// Whether `signature` is an ed25519 signature of `signed`, strictly
-    /// (RFC 8032 §5.1.7, no small-order points); false for a symmetric key.
-    pub fn checks(&self, signed: &[u8], signature: &[u8; 64]) -> bool {
-        match &self.kind {
-            Kind::Public(key) => key
-                .verify_strict(signed, &Signature::from_bytes(signature))
-                .is_ok(),
-            Kind::Symmetric(_) => false,
-        }
+    /// Whether `signature` is an ed25519 signature of `signed`, which is given in
+    /// pieces so that nobody has to join them; false for a symmetric key.
+    ///
+    /// As strict as dalek's `verify_strict`, which takes the text in one piece
+    /// only: S is reduced (RFC 8032 §5.1.7), R is the canonical encoding of the
+    /// point that is computed, and neither R nor the key is of small order.
+    pub fn checks(&self, signed: &[&[u8]], signature: &[u8; 64]) -> bool {
+        let Kind::Public(key) = &self.kind else {
+            return false;
+        };
+        let signature = Signature::from_bytes(signature);
+        // R is a point like a public key is. The key itself was looked at when
+        // it was read.
+        let r_is_sound =
+            VerifyingKey::from_bytes(signature.r_bytes()).is_ok_and(|point| !point.is_weak());
+        r_is_sound && key.multipart_verify(signed, &signature).is_ok()
     }
 
     /// The `v1` signature as the header carries it, `v1,` and base64; none for a
@@ -199,6 +218,26 @@ impl SigningKey {
         Some(token)
     }
 }
+
+impl PartialEq for SigningKey {
+    /// Whether both sign and check the same; for telling what a reload changed.
+    /// Of a symmetric key only the HMAC state is kept, so what the two make of
+    /// one fixed text is compared, in constant time.
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.kind, &other.kind) {
+            (Kind::Symmetric(_), Kind::Symmetric(_)) => {
+                match (self.mac("", "", b""), other.mac("", "", b"")) {
+                    (Some(one), Some(two)) => one.ct_eq(&two).into(),
+                    _ => false,
+                }
+            }
+            (Kind::Public(one), Kind::Public(two)) => one == two,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for SigningKey {}
 
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

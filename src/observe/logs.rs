@@ -28,6 +28,16 @@ pub struct LogOptions {
     pub format: LogFormat,
 }
 
+impl LogOptions {
+    /// Whether logging could be started with them.
+    ///
+    /// # Errors
+    /// When `filter` is not a filter; without the filter.
+    pub fn check(&self) -> Result<(), String> {
+        filter(&self.filter).map(|_| ())
+    }
+}
+
 /// Keeps the log's writer; dropping it writes out what is waiting.
 pub struct Logs {
     _guard: WorkerGuard,

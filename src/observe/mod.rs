@@ -4,6 +4,7 @@
 mod clock;
 mod logs;
 mod metrics;
+mod recent;
 
 pub use clock::{Clock, rfc3339};
 pub use logs::{LogFormat, LogOptions, Logs};
@@ -11,3 +12,4 @@ pub use metrics::{
     AttemptOutcome, DestinationMetrics, KeyMetrics, LedgerMetrics, Metrics, RefusalReason,
     RepeatKind, RequestResult, RouteMetrics, ServerMetrics, SourceMetrics,
 };
+pub use recent::{RecentRefusal, RecentRefusals};

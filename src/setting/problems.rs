@@ -29,6 +29,8 @@ pub enum Place {
         path: PathBuf,
         /// The line, from 1.
         line: Option<usize>,
+        /// The column, from 1, in characters; only told where the file cannot be read as TOML.
+        column: Option<usize>,
     },
     /// An environment variable, by name.
     Env(String),
@@ -41,11 +43,13 @@ pub enum Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::File { path, line: None } => write!(f, "{}", path.display()),
-            Place::File {
-                path,
-                line: Some(line),
-            } => write!(f, "{}:{line}", path.display()),
+            Place::File { path, line, column } => {
+                write!(f, "{}", path.display())?;
+                for number in [line, column].into_iter().map_while(|number| *number) {
+                    write!(f, ":{number}")?;
+                }
+                Ok(())
+            }
             Place::Env(name) => write!(f, "environment variable {name}"),
             Place::Argument(name) => write!(f, "{name}"),
             Place::Nowhere => Ok(()),
@@ -73,7 +77,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.severity.word())?;
         if !self.key.is_empty() {
-            write!(f, "`{}` ", self.key)?;
+            write!(f, "`{}` ", Escaped(&self.key))?;
         }
         f.write_str(&self.message)?;
         if self.place != Place::Nowhere {
@@ -81,6 +85,23 @@ impl fmt::Display for Problem {
         }
         if let Some(hint) = &self.hint {
             write!(f, "\nhint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A key as it is printed. A quoted key may hold anything, line ends too, and
+/// must not be able to draw a problem of its own.
+struct Escaped<'a>(&'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            if c.is_control() {
+                write!(f, "{}", c.escape_default())?;
+            } else {
+                write!(f, "{c}")?;
+            }
         }
         Ok(())
     }
@@ -94,6 +115,23 @@ impl Problems {
     /// Adds one.
     pub fn push(&mut self, problem: Problem) {
         self.0.push(problem);
+    }
+
+    /// Puts errors before warnings, and each of the two in the order of the
+    /// file; what was not written in a file comes last.
+    pub fn sort(&mut self) {
+        self.0.sort_by_key(|problem| {
+            let line = match &problem.place {
+                Place::File { line, column, .. } => (0, *line, *column),
+                _ => (1, None, None),
+            };
+            (problem.severity == Severity::Warning, line)
+        });
+    }
+
+    /// Takes over every problem of another reading.
+    pub fn append(&mut self, mut other: Problems) {
+        self.0.append(&mut other.0);
     }
 
     /// Whether any of them keeps the configuration from being used.
@@ -127,5 +165,45 @@ impl fmt::Display for Problems {
             problem.fmt(f)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(severity: Severity, key: &str, line: Option<usize>) -> Problem {
+        Problem {
+            severity,
+            key: key.into(),
+            message: "is wrong".into(),
+            place: Place::File {
+                path: "a.toml".into(),
+                line,
+                column: None,
+            },
+            hint: None,
+        }
+    }
+
+    #[test]
+    fn a_key_cannot_draw_a_problem_of_its_own() {
+        let told = problem(Severity::Error, "a\nerror: b", None).to_string();
+        assert_eq!(told, "error: `a\\nerror: b` is wrong\n  --> a.toml");
+    }
+
+    #[test]
+    fn errors_come_first_and_in_the_order_of_the_file() {
+        let mut problems = Problems::default();
+        for (severity, key, line) in [
+            (Severity::Warning, "w1", Some(1)),
+            (Severity::Error, "e9", Some(9)),
+            (Severity::Error, "e2", Some(2)),
+        ] {
+            problems.push(problem(severity, key, line));
+        }
+        problems.sort();
+        let order: Vec<&str> = problems.iter().map(|p| p.key.as_str()).collect();
+        assert_eq!(order, ["e2", "e9", "w1"]);
     }
 }

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -89,18 +90,20 @@ impl Secret {
             },
             SecretSource::File(path) => {
                 let bad = |what: String| format!("names the file `{}`, {what}", path.display());
-                let length = std::fs::metadata(path)
-                    .map_err(|e| bad(format!("which cannot be read: {}", e.kind())))?;
-                if !length.is_file() && !length.file_type().is_symlink() {
+                let unreadable =
+                    |e: std::io::Error| bad(format!("which cannot be read: {}", e.kind()));
+                // Looked at before it is opened: opening a pipe would wait for a writer.
+                if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
                     return Err(bad("which is not a regular file".into()));
                 }
-                if length.len() > LARGEST {
+                let mut text = Zeroizing::new(String::new());
+                std::fs::File::open(path)
+                    .and_then(|file| file.take(LARGEST + 1).read_to_string(&mut text))
+                    .map_err(unreadable)?;
+                if text.len() as u64 > LARGEST {
                     return Err(bad("which is over 64 KiB".into()));
                 }
-                Zeroizing::new(
-                    std::fs::read_to_string(path)
-                        .map_err(|e| bad(format!("which cannot be read: {}", e.kind())))?,
-                )
+                text
             }
             SecretSource::Literal => Zeroizing::new(reference.to_owned()),
         };
@@ -115,6 +118,20 @@ impl Secret {
             source,
             text: Some(text),
         })
+    }
+
+    /// Reads the value of a key that may hold a secret and often does not, as a
+    /// header: a literal is taken without a warning.
+    ///
+    /// # Errors
+    /// As those of [`Secret::read`], and when it is not a text.
+    pub fn of(entry: &Entry<'_>) -> Result<Self, String> {
+        let text = Zeroizing::new(entry.text().ok_or("is not a text")?);
+        let reader = entry.reader();
+        if let SecretSource::File(path) = SecretSource::parse(&text, entry.base()) {
+            reader.depends_on(&path);
+        }
+        Secret::read(&text, entry.base(), reader.secrets())
     }
 
     /// Where it is kept.
@@ -146,15 +163,18 @@ impl Setting for Secret {
     const FORM: &'static str = "a secret is `\"env:NAME\"`, `\"file:/path\"` or the text itself";
 
     fn read(entry: &Entry<'_>) -> Result<Self, String> {
-        let text = Zeroizing::new(entry.text().ok_or("is not a text")?);
-        let reader = entry.reader();
-        let secret = Secret::read(&text, reader.base(), reader.secrets())?;
-        if *secret.source() == SecretSource::Literal && matches!(entry.place(), Place::File { .. })
-        {
-            entry.warn(
+        let secret = Secret::of(entry)?;
+        match entry.place() {
+            _ if *secret.source() != SecretSource::Literal => {}
+            Place::File { .. } => entry.warn(
                 "holds the secret itself",
                 "keep it out of the file: `\"env:NAME\"` or `\"file:/path\"`",
-            );
+            ),
+            Place::Argument(_) => entry.warn(
+                "holds the secret itself, which the list of processes shows to every user",
+                "keep it out of the command line: `env:NAME` or `file:/path`",
+            ),
+            Place::Env(_) | Place::Nowhere => {}
         }
         Ok(secret)
     }

@@ -16,6 +16,7 @@ pub struct Reader {
     locate: Locate,
     whole: Place,
     problems: RefCell<Problems>,
+    files: RefCell<Vec<PathBuf>>,
 }
 
 impl Reader {
@@ -33,6 +34,7 @@ impl Reader {
             locate: Box::new(locate),
             whole,
             problems: RefCell::default(),
+            files: RefCell::default(),
         }
     }
 
@@ -65,6 +67,40 @@ impl Reader {
     /// Whether a problem that keeps the configuration from being used was found.
     pub fn any_error(&self) -> bool {
         self.problems.borrow().any_error()
+    }
+
+    /// Adds an error about a key that is no longer at hand. An empty `hint` is none.
+    pub fn error(&self, key: &str, message: impl Into<String>, hint: impl Into<String>) {
+        self.problem(Severity::Error, key, message.into(), hint.into());
+    }
+
+    /// Adds a warning about a key that is no longer at hand. An empty `hint` is none.
+    pub fn warn(&self, key: &str, message: impl Into<String>, hint: impl Into<String>) {
+        self.problem(Severity::Warning, key, message.into(), hint.into());
+    }
+
+    fn problem(&self, severity: Severity, key: &str, message: String, hint: String) {
+        self.push(Problem {
+            severity,
+            key: key.to_owned(),
+            message,
+            place: (self.locate)(key, Tag::Default),
+            hint: Some(hint).filter(|hint| !hint.is_empty()),
+        });
+    }
+
+    /// Notes a file whose content belongs to the configuration (a secret, a
+    /// certificate), so that `server.watch` looks at it too.
+    pub fn depends_on(&self, path: &Path) {
+        let mut files = self.files.borrow_mut();
+        if !files.iter().any(|known| known == path) {
+            files.push(path.to_owned());
+        }
+    }
+
+    /// The files noted so far.
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.files.borrow().clone()
     }
 
     /// Ends the reading: every problem found.
@@ -100,6 +136,16 @@ impl<'a> Entry<'a> {
     /// Where it was written.
     pub fn place(&self) -> Place {
         (self.reader.locate)(&self.key, self.value.tag())
+    }
+
+    /// The folder a relative path in it starts from: that of the file, or the
+    /// working folder for what the environment or an argument gave.
+    pub fn base(&self) -> &'a Path {
+        if self.from_environment() {
+            Path::new("")
+        } else {
+            self.reader.base()
+        }
     }
 
     /// The value as a text, if it is one. A number or truth value given by the
@@ -374,9 +420,11 @@ impl Drop for Section<'_> {
         for (key, value) in std::mem::take(&mut self.dict) {
             let hint = match nearest(&key, &self.asked) {
                 Some(known) => format!("did you mean `{known}`?"),
+                None if self.asked.is_empty() => String::new(),
                 None => {
                     let mut known = self.asked.clone();
                     known.sort_unstable();
+                    known.dedup();
                     format!("known here: `{}`", known.join("`, `"))
                 }
             };

@@ -162,7 +162,7 @@ impl Setting for PathBuf {
 
     fn read(entry: &Entry<'_>) -> Result<Self, String> {
         match entry.text() {
-            Some(text) if !text.trim().is_empty() => Ok(entry.reader().base().join(text)),
+            Some(text) if !text.trim().is_empty() => Ok(entry.base().join(text)),
             _ => Err("is not a path".into()),
         }
     }

@@ -1,0 +1,333 @@
+//! The admin listener: health, readiness and metrics for everyone who can reach
+//! it; status, refusals, ledger and reload for whoever has the token.
+//!
+//! What it tells and does stands behind [`Subject`], so that this room knows
+//! HTTP and words, and nothing of how a gateway is built.
+
+mod status;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use percent_encoding::percent_decode_str;
+use serde_json::json;
+use subtle::ConstantTimeEq as _;
+
+pub use status::{DestinationStatus, KeyStatus, SourceStatus, Status};
+
+use crate::ledger::{Forgotten, Look};
+use crate::observe::{RecentRefusal, rfc3339};
+use crate::setting::Problems;
+
+/// What the admin listener tells of and acts on: the running hookward.
+pub trait Subject: Send + Sync + 'static {
+    /// Whether it may be sent requests, and what is away.
+    fn readiness(&self) -> Readiness;
+    /// Every metric as Prometheus text; none when that failed.
+    fn metrics(&self) -> Option<String>;
+    /// What there is and how it is doing.
+    fn status(&self) -> Status;
+    /// The last refusals, the newest first.
+    fn refusals(&self) -> Vec<RecentRefusal>;
+    /// What the ledger knows of an id.
+    fn look_up(&self, source: &str, id: &str) -> Option<Look>;
+    /// Makes the ledger forget an id, or the receipt of one destination.
+    fn forget(&self, source: &str, id: &str, destination: Option<&str>) -> Forgotten;
+    /// Makes the ledger forget the ids of a source with receipts since then;
+    /// how many. None for an unknown source.
+    fn forget_since(&self, source: &str, since: SystemTime) -> Option<usize>;
+    /// Reads the configuration again and takes it over if it is good.
+    fn reload(&self) -> impl Future<Output = Result<Problems, Problems>> + Send;
+    /// Whether `given` is the token; none when there is no token.
+    fn allows(&self, given: &[u8]) -> Option<bool>;
+    /// The time.
+    fn now(&self) -> SystemTime;
+}
+
+/// Whether hookward may be sent requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Readiness {
+    /// Why not: `starting`, `draining`. None when it may.
+    pub not_ready: Option<&'static str>,
+    /// What is away, a line each; requests that need it are refused.
+    pub degraded: Vec<String>,
+}
+
+type Answer = Response<Full<Bytes>>;
+
+/// Whether two tokens are the same, without telling by the time it takes where
+/// they differ.
+pub fn same_token(given: &[u8], token: &str) -> bool {
+    given.ct_eq(token.as_bytes()).into()
+}
+
+/// Answers one request to the admin listener.
+pub async fn answer<S: Subject, B>(subject: Arc<S>, request: Request<B>) -> Answer {
+    let path = request.uri().path();
+    let query = request.uri().query().unwrap_or("");
+    let method = request.method();
+    let reading = matches!(*method, Method::GET | Method::HEAD);
+    match path {
+        "/healthz" if reading => text(StatusCode::OK, "ok\n".into()),
+        "/readyz" if reading => ready(subject.readiness(), query),
+        "/metrics" if reading => metrics(subject.metrics()),
+        "/healthz" | "/readyz" | "/metrics" => wrong_method("GET"),
+        _ => match Action::find(method, path, query) {
+            Err(refusal) => refusal,
+            Ok(action) => match permit(&*subject, &request) {
+                Err(refusal) => refusal,
+                Ok(()) => act(&*subject, action).await,
+            },
+        },
+    }
+}
+
+/// What only the holder of the token may do.
+enum Action {
+    Status,
+    Refusals,
+    LookUp(String, String),
+    Forget(String, String, Option<String>),
+    ForgetSince(String, Duration),
+    Reload,
+}
+
+impl Action {
+    fn find(method: &Method, path: &str, query: &str) -> Result<Self, Answer> {
+        let mut parts = path.strip_prefix('/').unwrap_or("").splitn(3, '/');
+        let first = parts.next().unwrap_or("");
+        let source = parts.next().map(decoded);
+        let id = parts.next().map(decoded);
+        let reading = matches!(*method, Method::GET | Method::HEAD);
+        match (first, source, id) {
+            ("status", None, None) if reading => Ok(Action::Status),
+            ("refusals", None, None) if reading => Ok(Action::Refusals),
+            ("reload", None, None) if *method == Method::POST => Ok(Action::Reload),
+            ("status" | "refusals", None, None) => Err(wrong_method("GET")),
+            ("reload", None, None) => Err(wrong_method("POST")),
+            ("ledger", Some(source), Some(id)) if !id.is_empty() => {
+                if reading {
+                    Ok(Action::LookUp(source, id))
+                } else if *method == Method::DELETE {
+                    Ok(Action::Forget(source, id, parameter(query, "destination")))
+                } else {
+                    Err(wrong_method("GET, DELETE"))
+                }
+            }
+            ("ledger", Some(source), _) if *method == Method::DELETE => {
+                let since = parameter(query, "since")
+                    .and_then(|since| humantime::parse_duration(&since).ok());
+                since.map_or_else(
+                    || {
+                        Err(error(
+                            StatusCode::BAD_REQUEST,
+                            "`since` is missing or not a duration, as in `?since=2h`",
+                        ))
+                    },
+                    |since| Ok(Action::ForgetSince(source, since)),
+                )
+            }
+            ("ledger", Some(_), _) => Err(wrong_method("DELETE")),
+            _ => Err(error(StatusCode::NOT_FOUND, "no such path")),
+        }
+    }
+}
+
+fn permit<S: Subject, B>(subject: &S, request: &Request<B>) -> Result<(), Answer> {
+    let given = request
+        .headers()
+        .get(AUTHORIZATION)
+        .map(HeaderValue::as_bytes)
+        .and_then(bearer)
+        .unwrap_or_default();
+    match subject.allows(given) {
+        Some(true) => Ok(()),
+        Some(false) => {
+            let mut answer = error(
+                StatusCode::UNAUTHORIZED,
+                "send `Authorization: Bearer` with `admin.token`",
+            );
+            let bearer = HeaderValue::from_static("Bearer");
+            answer.headers_mut().insert(WWW_AUTHENTICATE, bearer);
+            Err(answer)
+        }
+        None => Err(error(
+            StatusCode::FORBIDDEN,
+            "set `admin.token` to use this path",
+        )),
+    }
+}
+
+/// The token of an `Authorization` header (RFC 6750 §2.1; the scheme in any case).
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked(7)?;
+    scheme
+        .eq_ignore_ascii_case(b"bearer ")
+        .then(|| token.trim_ascii())
+}
+
+async fn act<S: Subject>(subject: &S, action: Action) -> Answer {
+    match action {
+        Action::Status => json_answer(StatusCode::OK, &json!(subject.status())),
+        Action::Refusals => {
+            let refusals: Vec<_> = subject.refusals().iter().map(refusal).collect();
+            json_answer(StatusCode::OK, &json!({ "refusals": refusals }))
+        }
+        Action::LookUp(source, id) => match subject.look_up(&source, &id) {
+            Some(look) => json_answer(StatusCode::OK, &looked_up(&source, &id, &look)),
+            None => error(StatusCode::NOT_FOUND, "the ledger does not know this id"),
+        },
+        Action::Forget(source, id, destination) => {
+            match subject.forget(&source, &id, destination.as_deref()) {
+                Forgotten::Done => empty(StatusCode::NO_CONTENT),
+                Forgotten::Unknown => {
+                    error(StatusCode::NOT_FOUND, "the ledger does not know this id")
+                }
+                Forgotten::Running => error(StatusCode::CONFLICT, "the id is running"),
+            }
+        }
+        Action::ForgetSince(source, since) => {
+            let since = subject
+                .now()
+                .checked_sub(since)
+                .unwrap_or(SystemTime::UNIX_EPOCH);
+            match subject.forget_since(&source, since) {
+                Some(forgotten) => {
+                    json_answer(StatusCode::OK, &json!({ "forgotten": forgotten }))
+                }
+                None => error(StatusCode::NOT_FOUND, "no such source"),
+            }
+        }
+        Action::Reload => match subject.reload().await {
+            Ok(warnings) => json_answer(
+                StatusCode::OK,
+                &json!({ "result": "ok", "warnings": told(&warnings) }),
+            ),
+            Err(problems) => json_answer(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                &json!({ "error": "refused", "problems": told(&problems) }),
+            ),
+        },
+    }
+}
+
+fn told(problems: &Problems) -> Vec<String> {
+    problems.iter().map(ToString::to_string).collect()
+}
+
+fn refusal(refusal: &RecentRefusal) -> serde_json::Value {
+    json!({
+        "time": rfc3339(refusal.time),
+        "source": &*refusal.source,
+        "reason": refusal.reason,
+        "id": refusal.id,
+    })
+}
+
+fn looked_up(source: &str, id: &str, look: &Look) -> serde_json::Value {
+    let destinations: Vec<_> = look
+        .destinations
+        .iter()
+        .map(|(name, time)| json!({ "destination": &**name, "accepted": rfc3339(*time) }))
+        .collect();
+    json!({
+        "source": source,
+        "id": id,
+        "state": look.state.word(),
+        "signed": look.signed,
+        "first": look.first.map(rfc3339),
+        "destinations": destinations,
+    })
+}
+
+fn ready(readiness: Readiness, query: &str) -> Answer {
+    let mut lines = String::new();
+    if let Some(why) = readiness.not_ready {
+        lines.push_str(why);
+        lines.push('\n');
+    }
+    for away in &readiness.degraded {
+        lines.push_str("degraded: ");
+        lines.push_str(away);
+        lines.push('\n');
+    }
+    let strict = parameter(query, "strict").is_some_and(|value| value != "0" && value != "false");
+    let bad = readiness.not_ready.is_some() || (strict && !readiness.degraded.is_empty());
+    if lines.is_empty() {
+        lines.push_str("ready\n");
+    }
+    let status = if bad {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        StatusCode::OK
+    };
+    text(status, lines)
+}
+
+fn metrics(metrics: Option<String>) -> Answer {
+    let Some(metrics) = metrics else {
+        return error(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written");
+    };
+    let mut answer = text(StatusCode::OK, metrics);
+    answer.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
+    );
+    answer
+}
+
+/// The value of a query parameter, percent-decoded; empty when it has none.
+fn parameter(query: &str, name: &str) -> Option<String> {
+    query.split('&').find_map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (key == name).then(|| decoded(value))
+    })
+}
+
+fn decoded(text: &str) -> String {
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+fn wrong_method(allowed: &'static str) -> Answer {
+    let mut answer = error(StatusCode::METHOD_NOT_ALLOWED, "not this method");
+    let allowed = HeaderValue::from_static(allowed);
+    answer.headers_mut().insert(ALLOW, allowed);
+    answer
+}
+
+fn error(status: StatusCode, message: &str) -> Answer {
+    json_answer(status, &json!({ "error": message }))
+}
+
+fn json_answer(status: StatusCode, value: &serde_json::Value) -> Answer {
+    let mut answer = text(status, format!("{value}\n"));
+    let json = HeaderValue::from_static("application/json");
+    answer.headers_mut().insert(CONTENT_TYPE, json);
+    answer
+}
+
+fn text(status: StatusCode, body: String) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+fn empty(status: StatusCode) -> Answer {
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = status;
+    answer
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,185 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::config::{self, Config};
+use crate::deliver::{Destination, DestinationConfig, Means};
+use crate::gateway::{Gateway, Limits, Shared, Slots, Source, Target};
+use crate::route::{Router, Rule};
+use crate::setting::{OffOr, Place, Problem, Problems, Severity};
+use crate::verify::{Verifier, VerifyKeys};
+
+/// A configuration and what was built from it.
+pub(super) struct Current {
+    pub(super) config: Config,
+    pub(super) gateway: Arc<Gateway>,
+    /// In the order of `config.destinations`.
+    pub(super) destinations: Vec<Arc<Destination>>,
+}
+
+impl Current {
+    /// Shouts about what is dangerous and allowed.
+    pub(super) fn tell_dangers(&self) {
+        for source in &self.config.sources {
+            if matches!(source.verify.keys, VerifyKeys::DangerouslyUnverified) {
+                tracing::warn!(
+                    source = source.name.as_str(),
+                    "THIS SOURCE IS OPEN: `dangerously-unverified` lets everybody in, and nothing is deduplicated"
+                );
+            }
+        }
+    }
+
+    /// Tells what of a new configuration only a restart brings into force.
+    pub(super) fn tell_restarts(&self, old: &Config) {
+        if self.config.log != old.log {
+            tracing::warn!("`log.level` and `log.format` take effect at the next start");
+        }
+    }
+}
+
+/// Builds a whole gateway. Destinations whose configuration did not change are
+/// taken over from the previous one, with their connections.
+///
+/// # Errors
+/// Every destination that cannot be built.
+pub(super) fn build(
+    config: Config,
+    shared: &Arc<Shared>,
+    previous: Option<&Current>,
+) -> Result<Current, Problems> {
+    let mut problems = Problems::default();
+    let mut destinations = Vec::with_capacity(config.destinations.len());
+    for wanted in &config.destinations {
+        match destination(wanted, shared, previous) {
+            Ok(destination) => destinations.push(destination),
+            Err(why) => problems.push(Problem {
+                severity: Severity::Error,
+                key: format!("destinations.{}", wanted.name),
+                message: format!("cannot be opened: {why}"),
+                place: Place::Nowhere,
+                hint: None,
+            }),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let sources: HashMap<String, Arc<Source>> = (0..config.sources.len())
+        .map(|number| {
+            let source = source(&config, number, &destinations, (shared, previous));
+            let path = config.sources[number].source.path.clone();
+            (path, Arc::new(source))
+        })
+        .collect();
+    let gateway = Gateway {
+        shared: Arc::clone(shared),
+        sources,
+        limits: Limits {
+            max_body: config.server.max_body.bytes(),
+            body_timeout: config.server.body_timeout,
+            request_timeout: config.server.request_timeout,
+        },
+        trusted_proxies: config.server.trusted_proxies.clone(),
+        log_all: config.log.requests == config::Requests::All,
+    };
+    Ok(Current {
+        config,
+        gateway: Arc::new(gateway),
+        destinations,
+    })
+}
+
+fn destination(
+    wanted: &DestinationConfig,
+    shared: &Arc<Shared>,
+    previous: Option<&Current>,
+) -> Result<Arc<Destination>, String> {
+    let unchanged = previous.and_then(|previous| {
+        let known = &previous.config.destinations;
+        let place = known.iter().position(|known| known == wanted)?;
+        previous.destinations.get(place)
+    });
+    if let Some(unchanged) = unchanged {
+        return Ok(Arc::clone(unchanged));
+    }
+    let means = Means {
+        metrics: shared.metrics.destination(wanted.name.as_str()),
+        clock: shared.clock.clone(),
+        tasks: shared.tasks.clone(),
+    };
+    Destination::build(wanted, means).map(Arc::new)
+}
+
+fn source(
+    config: &Config,
+    number: usize,
+    destinations: &[Arc<Destination>],
+    (shared, previous): (&Arc<Shared>, Option<&Current>),
+) -> Source {
+    let written = &config.sources[number];
+    let name = written.name.shared();
+    let rules: Vec<Rule<'_>> = config
+        .routes_of(number)
+        .map(|route| Rule {
+            number: route.number,
+            types: &route.types,
+            to: &route.to,
+            otherwise: route.otherwise,
+        })
+        .collect();
+    let mut reached = vec![false; destinations.len()];
+    for to in rules.iter().flat_map(|rule| rule.to) {
+        reached[*to] = true;
+    }
+    let targets = destinations
+        .iter()
+        .zip(reached)
+        .map(|(destination, reached)| Target {
+            name: destination.name().shared(),
+            destination: Arc::clone(destination),
+            metrics: reached.then(|| {
+                let destination = destination.name().as_str();
+                shared.metrics.route(&name, destination)
+            }),
+        })
+        .collect();
+    let before = previous.and_then(|previous| {
+        let mut sources = previous.gateway.sources.values();
+        sources.find(|source| source.name == name)
+    });
+    if let Some(interval) = written.source.expect_every {
+        shared.metrics.expect_every(&name, interval);
+    }
+    Source {
+        verifier: Verifier::new(&written.verify, |key| shared.metrics.key(&name, key)),
+        event_type: written.source.event_type.clone(),
+        router: Router::compile(&rules),
+        unmatched: written.source.unmatched,
+        window: match written.verify.tolerance {
+            OffOr::On(tolerance) => tolerance,
+            // Without a window every id is fresh as long as it is known at all.
+            OffOr::Off => config.ledger.retention,
+        },
+        resend_after: written.resend_after,
+        allow_from: written.source.allow_from.clone(),
+        in_flight: written
+            .source
+            .max_in_flight
+            .map(|limit| share(before, limit)),
+        metrics: shared.metrics.source(&name),
+        destinations: targets,
+        name,
+    }
+}
+
+/// A source's share of the requests under way. It lives on over a reload, so
+/// that those under way keep counting.
+fn share(before: Option<&Arc<Source>>, limit: usize) -> Arc<Slots> {
+    match before.and_then(|source| source.in_flight.as_ref()) {
+        Some(slots) => {
+            slots.set_limit(limit);
+            Arc::clone(slots)
+        }
+        None => Slots::new(limit),
+    }
+}

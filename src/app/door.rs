@@ -1,0 +1,308 @@
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use prometheus::IntGauge;
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
+use tower::service_fn;
+
+use super::State;
+use crate::admin;
+use crate::config::Config;
+use crate::listen::{Address, Connection, Door, Limits, Listener, ServeOptions, Stop, serve};
+use crate::setting::{Place, Problem, Problems, Severity};
+
+/// The listeners: for requests, and for administration.
+pub(super) struct Doors {
+    inner: Mutex<Inner>,
+    tasks: TaskTracker,
+}
+
+struct Inner {
+    server: Opening,
+    admin: Option<Opening>,
+}
+
+/// One listener. Its limits can be changed while it is open; its address only
+/// by opening another.
+struct Opening {
+    address: Address,
+    local: String,
+    door: Arc<ArcSwap<Door>>,
+    stop: Stop,
+    /// Bound and not yet served.
+    listener: Option<Listener>,
+}
+
+/// Connections to the admin listener, on top of those for requests.
+const ADMIN_CONNECTIONS: usize = 32;
+/// How long the admin listener waits for a head, or for the next request.
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Doors {
+    /// Binds the listeners of a configuration.
+    ///
+    /// # Errors
+    /// Each address that cannot be bound.
+    pub(super) fn bind(config: &Config, open_files: usize) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        let server = Opening::bind(
+            "server.listen",
+            &config.server.listen,
+            server_door(config, open_files),
+            &mut problems,
+        );
+        let admin = config.admin.listen.as_ref().map(|address| {
+            Opening::bind("admin.listen", address, admin_door(), &mut problems)
+        });
+        let admin = match admin {
+            Some(Some(admin)) => Some(admin),
+            Some(None) => return Err(problems),
+            None => None,
+        };
+        let Some(server) = server else {
+            return Err(problems);
+        };
+        Ok(Self {
+            inner: Mutex::new(Inner { server, admin }),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    pub(super) fn server_address(&self) -> String {
+        self.inner().server.local.clone()
+    }
+
+    pub(super) fn admin_address(&self) -> Option<String> {
+        self.inner().admin.as_ref().map(|admin| admin.local.clone())
+    }
+
+    /// Begins to serve what is bound.
+    pub(super) fn open(&self, state: &Arc<State>) -> io::Result<()> {
+        let runtime = Handle::current();
+        let inner = &mut *self.inner();
+        self.serve_requests(&mut inner.server, state, &runtime);
+        if let Some(admin) = &mut inner.admin {
+            self.serve_admin(admin, state, &runtime);
+        }
+        Ok(())
+    }
+
+    /// Changes to another configuration: limits and certificates at once, and
+    /// where an address is another, a new listener for the old one.
+    ///
+    /// # Errors
+    /// Each new address that cannot be bound; nothing is changed then.
+    pub(super) fn change(&self, state: &Arc<State>, config: &Config) -> Result<(), Problems> {
+        let runtime = Handle::current();
+        let inner = &mut *self.inner();
+        let mut problems = Problems::default();
+        let moved = |old: &Opening, wanted: &Address| old.address != *wanted;
+
+        let server_door = server_door(config, state.open_files);
+        let server = moved(&inner.server, &config.server.listen).then(|| {
+            Opening::bind(
+                "server.listen",
+                &config.server.listen,
+                server_door.clone(),
+                &mut problems,
+            )
+        });
+        let wanted = config.admin.listen.as_ref();
+        let stays = match (&inner.admin, wanted) {
+            (Some(old), Some(wanted)) => !moved(old, wanted),
+            (None, None) => true,
+            _ => false,
+        };
+        let admin = wanted
+            .filter(|_| !stays)
+            .map(|wanted| Opening::bind("admin.listen", wanted, admin_door(), &mut problems));
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+
+        inner.server.door.store(Arc::new(server_door));
+        if let Some(mut server) = server.flatten() {
+            self.serve_requests(&mut server, state, &runtime);
+            tracing::info!(address = server.local, "requests are taken here from now on");
+            let old = std::mem::replace(&mut inner.server, server);
+            old.retire(config.server.idle_timeout, &runtime);
+        }
+        if !stays {
+            let mut admin = admin.flatten();
+            if let Some(admin) = &mut admin {
+                self.serve_admin(admin, state, &runtime);
+            }
+            if let Some(old) = std::mem::replace(&mut inner.admin, admin) {
+                old.retire(Duration::from_secs(1), &runtime);
+            }
+        }
+        Ok(())
+    }
+
+    /// From now on every answer asks its sender to go elsewhere.
+    pub(super) fn leave(&self) {
+        self.inner().server.stop.leave();
+    }
+
+    /// Stops taking connections for requests.
+    pub(super) fn close(&self) {
+        self.inner().server.stop.close();
+    }
+
+    /// Ends every connection after its present answer, and all at the latest
+    /// after `within`.
+    pub(super) async fn finish(&self, within: Duration) {
+        {
+            let inner = self.inner();
+            inner.server.stop.finish(within);
+            if let Some(admin) = &inner.admin {
+                admin.stop.finish(within);
+            }
+        }
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn serve_requests(&self, opening: &mut Opening, state: &Arc<State>, runtime: &Handle) {
+        let gauge = state.shared.metrics.server().connections.clone();
+        let state = Arc::clone(state);
+        let make = move |connection: Arc<Connection>| {
+            let state = Arc::clone(&state);
+            service_fn(move |request: Request<Incoming>| {
+                let gateway = Arc::clone(&state.current.load().gateway);
+                let connection = Arc::clone(&connection);
+                async move { Ok::<_, Infallible>(gateway.handle(request, connection).await) }
+            })
+        };
+        if let Some((listener, options)) = opening.begin(gauge) {
+            self.tasks.spawn_on(told(serve(listener, make, options)), runtime);
+        }
+    }
+
+    fn serve_admin(&self, opening: &mut Opening, state: &Arc<State>, runtime: &Handle) {
+        // Not among the connections of senders.
+        let Ok(gauge) = IntGauge::new("admin_connections", "Not shown.") else {
+            return;
+        };
+        let state = Arc::clone(state);
+        let make = move |_: Arc<Connection>| {
+            let state = Arc::clone(&state);
+            service_fn(move |request: Request<Incoming>| {
+                let state = Arc::clone(&state);
+                let answer: Answering = Box::pin(async move {
+                    Ok(admin::answer(Arc::new(super::subject::Admin(state)), request).await)
+                });
+                answer
+            })
+        };
+        if let Some((listener, options)) = opening.begin(gauge) {
+            self.tasks.spawn_on(told(serve(listener, make, options)), runtime);
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+type Answering =
+    Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send>>;
+
+impl Opening {
+    fn bind(
+        key: &'static str,
+        address: &Address,
+        door: Door,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        match Listener::bind(address) {
+            Ok(listener) => Some(Self {
+                address: address.clone(),
+                local: listener.local(),
+                door: Arc::new(ArcSwap::from_pointee(door)),
+                stop: Stop::new(),
+                listener: Some(listener),
+            }),
+            Err(error) => {
+                problems.push(Problem {
+                    severity: Severity::Error,
+                    key: key.into(),
+                    message: format!("cannot be bound: {error}"),
+                    place: Place::Nowhere,
+                    hint: (error.kind() == io::ErrorKind::AddrInUse).then(|| {
+                        format!("something else listens there; choose another `{key}`")
+                    }),
+                });
+                None
+            }
+        }
+    }
+
+    fn begin(&mut self, connections: IntGauge) -> Option<(Listener, ServeOptions)> {
+        let options = ServeOptions {
+            door: Arc::clone(&self.door),
+            connections,
+            stop: self.stop.clone(),
+        };
+        Some((self.listener.take()?, options))
+    }
+
+    /// Takes no more connections; those that are there may go on for a while.
+    fn retire(self, within: Duration, runtime: &Handle) {
+        self.stop.close();
+        runtime.spawn(async move {
+            tokio::time::sleep(within).await;
+            self.stop.finish(within);
+        });
+    }
+}
+
+async fn told(serving: impl Future<Output = io::Result<usize>>) {
+    match serving.await {
+        Ok(0) => {}
+        Ok(cut) => tracing::warn!(connections = cut, "connections were cut"),
+        Err(error) => tracing::error!(%error, "a listener ended"),
+    }
+}
+
+fn server_door(config: &Config, open_files: usize) -> Door {
+    let server = &config.server;
+    // Each connection may need another one to an upstream.
+    let fits = open_files.max(1);
+    if server.max_connections > fits {
+        tracing::warn!(
+            configured = server.max_connections,
+            lowered_to = fits,
+            "`server.max_connections` is lowered: the hard limit of open files (`ulimit -Hn`) leaves no room for more"
+        );
+    }
+    Door {
+        limits: Limits {
+            header_timeout: server.header_timeout,
+            idle_timeout: server.idle_timeout,
+            max_connections: server.max_connections.min(fits),
+        },
+        tls: server.tls.as_ref().and_then(|tls| tls.config().cloned()),
+    }
+}
+
+fn admin_door() -> Door {
+    Door {
+        limits: Limits {
+            header_timeout: ADMIN_TIMEOUT,
+            idle_timeout: ADMIN_TIMEOUT,
+            max_connections: ADMIN_CONNECTIONS,
+        },
+        tls: None,
+    }
+}

@@ -1,0 +1,278 @@
+//! Joins the rooms: builds a gateway from a configuration, opens the doors,
+//! reloads, and drains. Owns what outlives a reload.
+//!
+//! Binding comes first and serving later, so that a caller can say what is
+//! bound; and the caller owns the signals, as [`Control`].
+
+mod build;
+mod door;
+mod drain;
+mod housekeeping;
+mod subject;
+mod watch;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Mutex, mpsc};
+
+use crate::config::{Arguments, Config, Origin};
+use crate::gateway::{Shared, Slots};
+use crate::ledger::Ledger;
+use crate::listen::{BufferBudget, raise_open_files};
+use crate::observe::{Clock, Metrics};
+use crate::setting::{Place, Problem, Problems, Severity};
+use build::{Current, build};
+use door::Doors;
+
+/// What a configuration was read from, and is read from again at a reload.
+#[derive(Clone, Debug)]
+pub enum Written {
+    /// A file and the environment.
+    File(Origin),
+    /// Command-line arguments and the environment.
+    Arguments(Arguments, Origin),
+}
+
+impl Written {
+    /// Reads and checks the configuration; with it come the warnings.
+    ///
+    /// # Errors
+    /// Every problem found.
+    pub fn load(&self) -> Result<(Config, Problems), Problems> {
+        match self {
+            Written::File(origin) => Config::load(origin),
+            Written::Arguments(arguments, origin) => Config::from_arguments(arguments, origin),
+        }
+    }
+}
+
+/// What a running hookward is told from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// Stop in order: `drain_delay`, then finish what is in flight (SIGTERM).
+    Stop,
+    /// The same without the delay (SIGINT).
+    StopNow,
+    /// Read the configuration again (SIGHUP).
+    Reload,
+}
+
+/// How a running hookward ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// All that was accepted is finished.
+    Clean,
+    /// Something was cut: `shutdown_timeout` or a second signal came first.
+    Cut,
+}
+
+/// Why hookward could not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// What the configuration names cannot be opened.
+    Problems(Problems),
+    /// It cannot be started at all; why.
+    Other(String),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Problems(problems) => problems.fmt(f),
+            StartError::Other(why) => write!(f, "error: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Descriptors that connections may not take, for upstreams, files and the
+/// admin listener.
+const RESERVED_FILES: usize = 64;
+
+/// A hookward that is bound and does not serve yet.
+pub struct App {
+    state: Arc<State>,
+}
+
+/// What lives as long as the process.
+pub(crate) struct State {
+    shared: Arc<Shared>,
+    current: ArcSwap<Current>,
+    written: Written,
+    doors: Doors,
+    phase: AtomicU8,
+    /// One reload at a time.
+    reloading: Mutex<()>,
+    /// How many connections the limit of open files leaves room for.
+    open_files: usize,
+}
+
+impl App {
+    /// Builds a gateway from `config`, which was read from `written`, and binds
+    /// its listeners. To be called in a tokio runtime.
+    ///
+    /// # Errors
+    /// When something cannot be opened or bound.
+    pub fn bind(config: Config, written: Written) -> Result<Self, StartError> {
+        let metrics = Metrics::new().map_err(|e| StartError::Other(e.to_string()))?;
+        let metrics = Arc::new(metrics);
+        let clock = Clock::system(metrics.clock_steps().clone());
+        let ledger = Ledger::in_memory(&config.ledger, metrics.ledger().clone(), clock.clone());
+        let limits = (
+            Slots::new(config.server.max_in_flight),
+            BufferBudget::new(
+                config.server.max_buffered.bytes(),
+                metrics.server().buffered_bytes.clone(),
+            ),
+        );
+        let shared = Arc::new(Shared::new(ledger, clock, metrics, limits));
+        let open_files = raise_open_files(RESERVED_FILES);
+        let current = build(config, &shared, None).map_err(StartError::Problems)?;
+        let doors = Doors::bind(&current.config, open_files).map_err(StartError::Problems)?;
+        current.tell_dangers();
+        Ok(Self {
+            state: Arc::new(State {
+                shared,
+                current: ArcSwap::from_pointee(current),
+                written,
+                doors,
+                phase: AtomicU8::new(Phase::Starting as u8),
+                reloading: Mutex::new(()),
+                open_files,
+            }),
+        })
+    }
+
+    /// Where it listens for requests, as `http://127.0.0.1:8080` or `unix:/path`.
+    pub fn address(&self) -> String {
+        self.state.doors.server_address()
+    }
+
+    /// Where the admin listener is, if there is one.
+    pub fn admin_address(&self) -> Option<String> {
+        self.state.doors.admin_address()
+    }
+
+    /// Serves until `controls` says to stop, or is closed.
+    pub async fn run(self, mut controls: mpsc::Receiver<Control>) -> Ended {
+        let state = self.state;
+        if let Err(error) = state.doors.open(&state) {
+            tracing::error!(%error, "the listeners cannot be served");
+            return Ended::Cut;
+        }
+        let housekeeping = tokio::spawn(housekeeping::run(Arc::clone(&state)));
+        state.enter(Phase::Serving);
+        let delayed = loop {
+            match controls.recv().await {
+                Some(Control::Reload) => {
+                    // What came of it is logged.
+                    let _ = state.reload().await;
+                }
+                Some(Control::Stop) => break true,
+                Some(Control::StopNow) | None => break false,
+            }
+        };
+        let ended = drain::run(&state, delayed, &mut controls).await;
+        housekeeping.abort();
+        ended
+    }
+}
+
+/// Where a hookward is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Starting = 0,
+    Serving = 1,
+    Draining = 2,
+}
+
+impl Phase {
+    /// The word for `/readyz`, while requests should go elsewhere.
+    fn not_ready(self) -> Option<&'static str> {
+        match self {
+            Phase::Starting => Some("starting"),
+            Phase::Serving => None,
+            Phase::Draining => Some("draining"),
+        }
+    }
+}
+
+impl State {
+    fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Starting,
+            1 => Phase::Serving,
+            _ => Phase::Draining,
+        }
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Release);
+    }
+
+    /// Reads the configuration again and takes it over if it is good: a whole
+    /// new gateway, swapped in between requests. Answers with the warnings.
+    ///
+    /// # Errors
+    /// Every problem; the old configuration goes on then.
+    pub(crate) async fn reload(self: &Arc<Self>) -> Result<Problems, Problems> {
+        let _one_at_a_time = self.reloading.lock().await;
+        let state = Arc::clone(self);
+        // Reading files and moving a ledger may block for a while.
+        let result = tokio::task::spawn_blocking(move || state.take_over()).await;
+        let result = result.unwrap_or_else(|_| Err(panicked()));
+        self.shared.metrics.reloaded(result.is_ok());
+        match &result {
+            Ok(warnings) => {
+                for warning in warnings.iter() {
+                    tracing::warn!(problem = %warning, "the configuration");
+                }
+                tracing::info!("the configuration was read again and taken over");
+            }
+            Err(problems) => {
+                for problem in problems.iter() {
+                    tracing::error!(problem = %problem, "the configuration");
+                }
+                tracing::error!("the new configuration is refused; the old one goes on");
+            }
+        }
+        result
+    }
+
+    fn take_over(self: &Arc<Self>) -> Result<Problems, Problems> {
+        let (config, warnings) = self.written.load()?;
+        let old = self.current.load_full();
+        let new = build(config, &self.shared, Some(&old))?;
+        // The last thing that can fail: from here on the new one is in force.
+        self.doors.change(self, &new.config)?;
+        let server = &new.config.server;
+        self.shared.in_flight.set_limit(server.max_in_flight);
+        self.shared
+            .buffers
+            .set_limit(server.max_buffered.bytes());
+        self.shared.ledger.reconfigure(&new.config.ledger);
+        new.tell_dangers();
+        new.tell_restarts(&old.config);
+        self.current.store(Arc::new(new));
+        for destination in &self.current.load().destinations {
+            destination.reopen();
+        }
+        Ok(warnings)
+    }
+}
+
+fn panicked() -> Problems {
+    let mut problems = Problems::default();
+    problems.push(Problem {
+        severity: Severity::Error,
+        key: String::new(),
+        message: "the configuration could not be read: hookward has a fault, see its log".into(),
+        place: Place::Nowhere,
+        hint: None,
+    });
+    problems
+}

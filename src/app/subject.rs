@@ -1,0 +1,131 @@
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::State;
+use crate::admin::{
+    DestinationStatus, KeyStatus, Readiness, SourceStatus, Status, Subject, same_token,
+};
+use crate::ledger::{Forgotten, Look};
+use crate::observe::{RecentRefusal, rfc3339};
+use crate::setting::{Problems, Secret};
+use crate::verify::VerifyKeys;
+
+/// The running hookward, as its admin listener sees it.
+pub(super) struct Admin(pub(super) Arc<State>);
+
+impl Subject for Admin {
+    fn readiness(&self) -> Readiness {
+        let current = self.0.current.load();
+        Readiness {
+            not_ready: self.0.phase().not_ready(),
+            degraded: current
+                .destinations
+                .iter()
+                .filter_map(|destination| {
+                    let away = destination.degraded()?;
+                    Some(format!("destination `{}`: {away}", destination.name()))
+                })
+                .collect(),
+        }
+    }
+
+    fn metrics(&self) -> Option<String> {
+        match self.0.shared.metrics.text() {
+            Ok(text) => Some(text),
+            Err(error) => {
+                tracing::error!(%error, "the metrics cannot be written");
+                None
+            }
+        }
+    }
+
+    fn status(&self) -> Status {
+        let current = self.0.current.load();
+        let config = &current.config;
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            sources: config.sources.iter().map(|s| self.0.source(s)).collect(),
+            destinations: config
+                .destinations
+                .iter()
+                .zip(&current.destinations)
+                .map(|(config, destination)| {
+                    let state = destination.state();
+                    DestinationStatus {
+                        name: config.name.to_string(),
+                        target: config.summary(),
+                        required: config.required,
+                        up: state.up,
+                        circuit: state.circuit.as_str(),
+                        in_flight: state.in_flight,
+                    }
+                })
+                .collect(),
+        }
+    }
+
+    fn refusals(&self) -> Vec<RecentRefusal> {
+        self.0.shared.recent.newest_first()
+    }
+
+    fn look_up(&self, source: &str, id: &str) -> Option<Look> {
+        self.0.shared.ledger.lookup(source, id)
+    }
+
+    fn forget(&self, source: &str, id: &str, destination: Option<&str>) -> Forgotten {
+        self.0.shared.ledger.forget(source, id, destination)
+    }
+
+    fn forget_since(&self, source: &str, since: SystemTime) -> Option<usize> {
+        let current = self.0.current.load();
+        let mut sources = current.config.sources.iter();
+        sources
+            .any(|known| known.name.as_str() == source)
+            .then(|| self.0.shared.ledger.forget_since(source, since))
+    }
+
+    async fn reload(&self) -> Result<Problems, Problems> {
+        self.0.reload().await
+    }
+
+    fn allows(&self, given: &[u8]) -> Option<bool> {
+        let current = self.0.current.load();
+        let token = current.config.admin.token.as_ref()?;
+        Secret::expose(token).map(|token| same_token(given, token))
+    }
+
+    fn now(&self) -> SystemTime {
+        self.0.shared.clock.now()
+    }
+}
+
+impl State {
+    fn source(&self, source: &crate::config::Source) -> SourceStatus {
+        let name = source.name.as_str();
+        let metrics = &self.shared.metrics;
+        let keys = match &source.verify.keys {
+            VerifyKeys::DangerouslyUnverified => &[][..],
+            VerifyKeys::Keys(keys) => keys,
+        };
+        SourceStatus {
+            name: name.to_owned(),
+            path: source.source.path.clone(),
+            unverified: matches!(source.verify.keys, VerifyKeys::DangerouslyUnverified),
+            last_verified: when(metrics.source(name).last_verified.get()),
+            keys: keys
+                .iter()
+                .map(|key| KeyStatus {
+                    name: key.name.to_string(),
+                    kept: key.source.to_string(),
+                    last_verified: when(metrics.key(name, &key.name).last_verified.get()),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// A gauge of Unix seconds as a time; 0 is never.
+fn when(seconds: f64) -> Option<String> {
+    (seconds > 0.0).then(|| rfc3339(UNIX_EPOCH + Duration::from_secs_f64(seconds)))
+}
+

@@ -1,0 +1,115 @@
+//! The document: everything that is configured, read from one file and the
+//! environment, checked as a whole, and ready to be built from.
+//!
+//! [`Config::load`] takes the file as written to a [`Config`] in one pass: each
+//! room reads its own section, and what no room can see alone (a route that
+//! names a destination) is checked here. Every problem is told at once, none
+//! with a value that could be a secret. Nothing is opened and nothing started,
+//! so that `hookward check` can stop here.
+
+mod admin;
+mod arguments;
+mod check;
+mod document;
+mod environment;
+mod load;
+mod log;
+mod read;
+mod summary;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use admin::AdminConfig;
+pub use arguments::Arguments;
+pub use environment::Environment;
+pub use load::Origin;
+pub use log::{LogConfig, Requests};
+pub use summary::Summary;
+
+use crate::deliver::DestinationConfig;
+use crate::ledger::LedgerConfig;
+use crate::listen::ServerConfig;
+use crate::route::Pattern;
+use crate::setting::Name;
+use crate::source::SourceConfig;
+use crate::verify::VerifyConfig;
+
+/// A whole configuration, checked: to build from it can fail only at what is
+/// outside of it (an address that is taken, a folder that is full).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// `server.*`
+    pub server: ServerConfig,
+    /// `admin.*`
+    pub admin: AdminConfig,
+    /// `log.*`
+    pub log: LogConfig,
+    /// `ledger.*`
+    pub ledger: LedgerConfig,
+    /// `sources.*` in the order of their names; at least one.
+    pub sources: Vec<Source>,
+    /// `destinations.*` in the order of their names; at least one.
+    pub destinations: Vec<DestinationConfig>,
+    /// `routes[]`, then those that a source's `to` is short for.
+    pub routes: Vec<Route>,
+    /// The file it was read from, if there was one.
+    pub file: Option<PathBuf>,
+    /// The files it hangs on besides: secrets and certificates.
+    pub files: Vec<PathBuf>,
+}
+
+/// A source: what each room read of `[sources.NAME]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Source {
+    /// Its name.
+    pub name: Name,
+    /// Where and how its messages come in.
+    pub source: SourceConfig,
+    /// How they are proven.
+    pub verify: VerifyConfig,
+    /// How long after its delivery the same id, signed anew, is a resend that is
+    /// delivered again. `None`: never.
+    pub resend_after: Option<Duration>,
+    /// `event_type` as it was written, for the summary.
+    written_type: Option<String>,
+}
+
+/// A route: from some sources, by type, to some destinations.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// Its place in [`Config::routes`]; that of `routes[]` for those of the file.
+    pub number: usize,
+    /// Where it was written: `routes[2]`, or `sources.clerk.to`.
+    pub key: String,
+    /// The sources it takes events from, by their place in [`Config::sources`].
+    /// Ascending, each once.
+    pub sources: Vec<usize>,
+    /// The types it takes. Empty: every event, also one without a type.
+    pub types: Vec<Pattern>,
+    /// The destinations it names, by their place in [`Config::destinations`].
+    /// At least one.
+    pub to: Vec<usize>,
+    /// Whether it is taken only when no other route of the source matched.
+    pub otherwise: bool,
+}
+
+impl Config {
+    /// The routes that take events from the source at `source` in [`Config::sources`].
+    pub fn routes_of(&self, source: usize) -> impl Iterator<Item = &Route> {
+        self.routes
+            .iter()
+            .filter(move |route| route.sources.contains(&source))
+    }
+}
+
+impl Source {
+    /// How the type of an event is told, as it is written in the configuration.
+    pub fn event_type(&self) -> String {
+        self.written_type
+            .clone()
+            .unwrap_or_else(|| "/type, /eventType, /event_type".to_owned())
+    }
+}

@@ -1,0 +1,243 @@
+use std::path::PathBuf;
+
+use figment::value::{Dict, Value};
+
+use super::check::{self, Whole};
+use super::environment::Environment;
+use super::{AdminConfig, Config, LogConfig, Route, Source};
+use crate::deliver::DestinationConfig;
+use crate::ledger::LedgerConfig;
+use crate::listen::ServerConfig;
+use crate::route::RouteConfig;
+use crate::setting::{Entry, Name, Reader, Section};
+use crate::source::SourceConfig;
+use crate::verify::VerifyConfig;
+
+/// Names told in a hint; past these nobody reads on.
+const TOLD: usize = 20;
+
+impl Config {
+    /// Reads every section of `dict`, and checks what no section can see alone.
+    /// `None` when something is wrong; all that is, is in `reader`.
+    pub(super) fn read(
+        reader: &Reader,
+        dict: Dict,
+        file: Option<PathBuf>,
+        environment: &Environment,
+    ) -> Option<Self> {
+        let written = dict.clone();
+        let mut document = reader.document(dict);
+        let server = ServerConfig::read(&mut document.section("server"));
+        let admin = AdminConfig::read(&mut document.section("admin"));
+        let log = LogConfig::read(&mut document.section("log"), environment);
+        let ledger = LedgerConfig::read(&mut document.section("ledger"));
+        let (sources, short): (Vec<_>, Vec<_>) = document
+            .named("sources")
+            .into_iter()
+            .map(|(name, section)| source(name, section, &written))
+            .unzip();
+        let destinations: Vec<(Name, Option<DestinationConfig>)> = document
+            .named("destinations")
+            .into_iter()
+            .map(|(name, section)| (name.clone(), DestinationConfig::read(&name, section)))
+            .collect();
+
+        let mut routes = Routes {
+            reader,
+            sources: sources.iter().map(|(name, _)| name).collect(),
+            destinations: destinations.iter().map(|(name, _)| name).collect(),
+            routes: Vec::new(),
+            complete: true,
+        };
+        for entry in document.items("routes") {
+            routes.add(entry);
+        }
+        for (number, to) in short.into_iter().enumerate() {
+            routes.add_short(number, to);
+        }
+        let Routes {
+            routes, complete, ..
+        } = routes;
+        drop(document);
+
+        check::whole(&Whole {
+            reader,
+            written: &written,
+            server: server.as_ref(),
+            admin: &admin,
+            ledger: ledger.as_ref(),
+            sources: &sources,
+            destinations: &destinations,
+            routes: &routes,
+            complete,
+        });
+        Some(Self {
+            server: server?,
+            admin,
+            log,
+            ledger: ledger?,
+            sources: all(sources)?,
+            destinations: all(destinations)?,
+            routes,
+            file,
+            files: reader.files(),
+        })
+    }
+}
+
+/// What was read, without the names; `None` when one could not be.
+fn all<T>(read: Vec<(Name, Option<T>)>) -> Option<Vec<T>> {
+    read.into_iter().map(|(_, read)| read).collect()
+}
+
+/// A source and its `to`, item by item.
+type Drafted<'a> = ((Name, Option<Source>), Option<(String, Vec<Entry<'a>>)>);
+
+fn source<'a>(name: Name, mut section: Section<'a>, written: &Dict) -> Drafted<'a> {
+    let source = SourceConfig::read(&name, &mut section);
+    let verify = VerifyConfig::read(&mut section);
+    let resend_after = section.get("resend_after");
+    let key = section.key_of("to");
+    let to = section.entry("to").map(|entry| {
+        if matches!(entry.value(), Value::Array(_, items) if items.is_empty()) {
+            entry.error(
+                "is empty",
+                "leave it out where `routes` say where events go",
+            );
+        }
+        (key, entry.items())
+    });
+    let written_type = match at(written, &["sources", name.as_str(), "event_type"]) {
+        Some(Value::String(_, text)) => Some(text.clone()),
+        Some(Value::Array(_, items)) => {
+            let items: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
+            Some(items.join(", "))
+        }
+        _ => None,
+    };
+    let read = source.zip(verify).map(|(source, verify)| Source {
+        name: name.clone(),
+        source,
+        verify,
+        resend_after,
+        written_type,
+    });
+    ((name, read), to)
+}
+
+/// The value at `keys`, if it was written.
+pub(super) fn at<'d>(dict: &'d Dict, keys: &[&str]) -> Option<&'d Value> {
+    let (first, rest) = keys.split_first()?;
+    let value = dict.get(*first)?;
+    match (rest, value) {
+        ([], value) => Some(value),
+        (rest, Value::Dict(_, dict)) => at(dict, rest),
+        _ => None,
+    }
+}
+
+/// The routes so far, and the names they may use.
+struct Routes<'a> {
+    reader: &'a Reader,
+    sources: Vec<&'a Name>,
+    destinations: Vec<&'a Name>,
+    routes: Vec<Route>,
+    /// Whether every route could be read.
+    complete: bool,
+}
+
+impl Routes<'_> {
+    /// Adds one of `routes[]`.
+    fn add(&mut self, entry: Entry<'_>) {
+        let key = entry.key().to_owned();
+        let Some(read) = entry.section().and_then(RouteConfig::read) else {
+            self.complete = false;
+            return;
+        };
+        let from = self.places(&format!("{key}.from"), &read.from, Kind::Source);
+        let to = self.places(&format!("{key}.to"), &read.to, Kind::Destination);
+        self.push(Route {
+            number: self.routes.len(),
+            key,
+            sources: if read.from.is_empty() {
+                (0..self.sources.len()).collect()
+            } else {
+                from
+            },
+            types: read.types,
+            to,
+            otherwise: read.otherwise,
+        });
+    }
+
+    /// Adds the route that the `to` of a source is short for.
+    fn add_short(&mut self, source: usize, to: Option<(String, Vec<Entry<'_>>)>) {
+        let Some((key, items)) = to else { return };
+        let mut places = Vec::new();
+        for item in items {
+            match item.read::<Name>() {
+                Some(name) => places.extend(self.places(item.key(), &[name], Kind::Destination)),
+                None => self.complete = false,
+            }
+        }
+        places.sort_unstable();
+        places.dedup();
+        self.push(Route {
+            number: self.routes.len(),
+            key,
+            sources: vec![source],
+            types: Vec::new(),
+            to: places,
+            otherwise: false,
+        });
+    }
+
+    fn push(&mut self, route: Route) {
+        if route.to.is_empty() || route.sources.is_empty() {
+            self.complete = false;
+        }
+        self.routes.push(route);
+    }
+
+    /// The places of `names`, ascending and each once; those that do not exist
+    /// are told.
+    fn places(&mut self, key: &str, names: &[Name], kind: Kind) -> Vec<usize> {
+        let (one, many, known) = match kind {
+            Kind::Source => ("source", "sources", &self.sources),
+            Kind::Destination => ("destination", "destinations", &self.destinations),
+        };
+        let mut places = Vec::new();
+        for name in names {
+            match known.iter().position(|known| *known == name) {
+                Some(place) => places.push(place),
+                None => {
+                    let hint = match known.len() {
+                        0 => format!("there are no {many}: write `[{many}.{name}]`"),
+                        _ => format!("{many} are {}", list(known)),
+                    };
+                    let message = format!("names a {one} that does not exist: `{name}`");
+                    self.reader.error(key, message, hint);
+                    self.complete = false;
+                }
+            }
+        }
+        places.sort_unstable();
+        places.dedup();
+        places
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Source,
+    Destination,
+}
+
+/// Names as a hint tells them.
+fn list(names: &[&Name]) -> String {
+    let mut told: Vec<String> = names.iter().take(TOLD).map(|n| format!("`{n}`")).collect();
+    if names.len() > TOLD {
+        told.push(format!("and {} more", names.len() - TOLD));
+    }
+    told.join(", ")
+}

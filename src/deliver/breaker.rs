@@ -1,0 +1,286 @@
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use prometheus::IntGauge;
+use tokio::time::Instant;
+
+use super::BreakerConfig;
+
+/// A circuit breaker: after so many attempts in a row that did not find the
+/// destination there, further ones end at once, until a time has passed; then
+/// one at a time may probe.
+pub(super) struct Breaker {
+    config: Option<BreakerConfig>,
+    state: Mutex<State>,
+    gauge: IntGauge,
+}
+
+/// What an attempt showed of a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Health {
+    /// It answered.
+    There,
+    /// It could not be reached, was silent, or said itself that it is away.
+    Away,
+    /// The attempt ended for a reason of our own.
+    Unknown,
+}
+
+/// The state of a circuit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CircuitState {
+    /// Deliveries pass.
+    Closed,
+    /// Deliveries end at once, or one may probe now.
+    Open,
+    /// One delivery is under way to see whether the destination is back.
+    Probing,
+}
+
+impl CircuitState {
+    /// As `/status` writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            CircuitState::Closed => "closed",
+            CircuitState::Open => "open",
+            CircuitState::Probing => "probing",
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum State {
+    Closed {
+        failures: u32,
+    },
+    Open {
+        until: Instant,
+    },
+    /// The probe has its own number, so that one that is given up late does not
+    /// free the place of the next.
+    Probing {
+        probe: u64,
+    },
+}
+
+impl Breaker {
+    /// A closed circuit; without a `config` it never opens. `gauge` is 1 while it
+    /// is open.
+    pub(super) fn new(config: Option<BreakerConfig>, gauge: IntGauge) -> Self {
+        gauge.set(0);
+        Self {
+            config,
+            state: Mutex::new(State::Closed { failures: 0 }),
+            gauge,
+        }
+    }
+
+    /// Lets a delivery through, or not.
+    pub(super) fn admit(&self) -> Option<Passage<'_>> {
+        let mut probe = None;
+        if self.config.is_some() {
+            let mut state = self.lock();
+            match *state {
+                State::Closed { .. } => {}
+                State::Open { until } if Instant::now() >= until => {
+                    let number = fastrand::u64(..);
+                    *state = State::Probing { probe: number };
+                    probe = Some(number);
+                }
+                State::Open { .. } | State::Probing { .. } => return None,
+            }
+        }
+        Some(Passage {
+            breaker: self,
+            probe,
+        })
+    }
+
+    /// Its state.
+    pub(super) fn state(&self) -> CircuitState {
+        match *self.lock() {
+            State::Closed { .. } => CircuitState::Closed,
+            State::Open { .. } => CircuitState::Open,
+            State::Probing { .. } => CircuitState::Probing,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change is one assignment: a poisoned state is a whole one.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A delivery that was let through. Dropping a probe that showed nothing lets
+/// the next delivery probe.
+pub(super) struct Passage<'a> {
+    breaker: &'a Breaker,
+    probe: Option<u64>,
+}
+
+impl Passage<'_> {
+    /// Takes in what an attempt showed.
+    pub(super) fn record(&mut self, health: Health) {
+        let Some(config) = &self.breaker.config else {
+            return;
+        };
+        let mut state = self.breaker.lock();
+        match (health, *state) {
+            (Health::Unknown, _) | (Health::There, State::Closed { failures: 0 }) => {}
+            (Health::There, _) => {
+                *state = State::Closed { failures: 0 };
+                self.breaker.gauge.set(0);
+                self.probe = None;
+            }
+            (Health::Away, State::Closed { failures }) => {
+                let failures = failures.saturating_add(1);
+                if failures < config.failures {
+                    *state = State::Closed { failures };
+                } else {
+                    *state = State::Open {
+                        until: Instant::now() + config.open_for,
+                    };
+                    self.breaker.gauge.set(1);
+                }
+            }
+            (Health::Away, State::Probing { probe }) if self.probe == Some(probe) => {
+                *state = State::Open {
+                    until: Instant::now() + config.open_for,
+                };
+                self.probe = None;
+            }
+            // Begun before the circuit opened: nothing new.
+            (Health::Away, State::Open { .. } | State::Probing { .. }) => {}
+        }
+    }
+
+    /// Whether the circuit lets another attempt of this delivery through.
+    pub(super) fn is_open(&self) -> bool {
+        match *self.breaker.lock() {
+            State::Closed { .. } => true,
+            State::Open { .. } => false,
+            State::Probing { probe } => self.probe == Some(probe),
+        }
+    }
+}
+
+impl Drop for Passage<'_> {
+    fn drop(&mut self) {
+        let Some(mine) = self.probe else { return };
+        let mut state = self.breaker.lock();
+        if let State::Probing { probe } = *state
+            && probe == mine
+        {
+            *state = State::Open {
+                until: Instant::now(),
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const OPEN_FOR: Duration = Duration::from_secs(5);
+
+    fn breaker(failures: u32) -> Breaker {
+        let config = BreakerConfig {
+            failures,
+            open_for: OPEN_FOR,
+        };
+        Breaker::new(Some(config), IntGauge::new("circuit", "circuit").unwrap())
+    }
+
+    fn attempt(breaker: &Breaker, health: Health) {
+        breaker.admit().unwrap().record(health);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_opens_after_so_many_failures_in_a_row() {
+        let breaker = breaker(3);
+        attempt(&breaker, Health::Away);
+        attempt(&breaker, Health::Away);
+        attempt(&breaker, Health::There);
+        attempt(&breaker, Health::Away);
+        attempt(&breaker, Health::Away);
+        assert_eq!(breaker.state(), CircuitState::Closed);
+        attempt(&breaker, Health::Away);
+        assert!(breaker.admit().is_none());
+        assert_eq!(breaker.gauge.get(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_our_own_doing_counts_for_nothing() {
+        let breaker = breaker(2);
+        attempt(&breaker, Health::Away);
+        attempt(&breaker, Health::Unknown);
+        attempt(&breaker, Health::Away);
+        assert_eq!(breaker.state(), CircuitState::Open);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_probe_at_a_time_passes_when_it_was_open_long_enough() {
+        let breaker = breaker(1);
+        attempt(&breaker, Health::Away);
+        tokio::time::advance(OPEN_FOR - Duration::from_millis(1)).await;
+        assert!(breaker.admit().is_none());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        let mut probe = breaker.admit().unwrap();
+        assert!(breaker.admit().is_none());
+        assert_eq!(breaker.state(), CircuitState::Probing);
+        assert!(probe.is_open());
+        probe.record(Health::There);
+        assert_eq!(breaker.state(), CircuitState::Closed);
+        assert_eq!(breaker.gauge.get(), 0);
+        drop(probe);
+        assert_eq!(breaker.state(), CircuitState::Closed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_probe_keeps_it_open_for_the_whole_time_again() {
+        let breaker = breaker(1);
+        attempt(&breaker, Health::Away);
+        tokio::time::advance(OPEN_FOR).await;
+        attempt(&breaker, Health::Away);
+        tokio::time::advance(OPEN_FOR - Duration::from_millis(1)).await;
+        assert!(breaker.admit().is_none());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(breaker.admit().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_is_given_up_frees_its_place() {
+        let breaker = breaker(1);
+        attempt(&breaker, Health::Away);
+        tokio::time::advance(OPEN_FOR).await;
+        drop(breaker.admit().unwrap());
+        assert!(breaker.admit().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_acceptance_closes_it_and_a_late_probe_frees_no_other() {
+        let breaker = breaker(1);
+        let mut early = breaker.admit().unwrap();
+        attempt(&breaker, Health::Away);
+        tokio::time::advance(OPEN_FOR).await;
+        let first = breaker.admit().unwrap();
+        early.record(Health::There);
+        assert_eq!(breaker.state(), CircuitState::Closed);
+        attempt(&breaker, Health::Away);
+        tokio::time::advance(OPEN_FOR).await;
+        let _second = breaker.admit().unwrap();
+        drop(first);
+        assert!(breaker.admit().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn switched_off_it_never_opens() {
+        let breaker = Breaker::new(None, IntGauge::new("circuit", "circuit").unwrap());
+        for _ in 0..1000 {
+            attempt(&breaker, Health::Away);
+        }
+        assert_eq!(breaker.state(), CircuitState::Closed);
+    }
+}

@@ -1,0 +1,270 @@
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::mpsc::Receiver;
+
+use tokio::sync::oneshot;
+
+use super::FileConfig;
+
+/// A line that waits to be written.
+pub(super) struct Job {
+    pub(super) line: Vec<u8>,
+    pub(super) claim: Arc<AtomicU8>,
+    pub(super) done: oneshot::Sender<Result<(), Trouble>>,
+}
+
+/// Why a line has no receipt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// It is not in the file.
+    NotWritten(String),
+    /// It may be in the file.
+    InDoubt(String),
+}
+
+/// Who has the say over a line: whoever moves it on from `WAITING`.
+pub(super) struct Claim(Arc<AtomicU8>);
+
+const WAITING: u8 = 0;
+const BEGUN: u8 = 1;
+const TAKEN_BACK: u8 = 2;
+
+impl Claim {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(AtomicU8::new(WAITING)))
+    }
+
+    pub(super) fn shared(&self) -> Arc<AtomicU8> {
+        Arc::clone(&self.0)
+    }
+
+    /// Keeps the line from being written; false when it was begun.
+    pub(super) fn take_back(&self) -> bool {
+        claim(&self.0, TAKEN_BACK)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.take_back();
+    }
+}
+
+fn claim(state: &AtomicU8, to: u8) -> bool {
+    state
+        .compare_exchange(WAITING, to, Ordering::AcqRel, Ordering::Acquire)
+        .is_ok()
+}
+
+/// Writes the lines of one file.
+pub(super) struct Writer {
+    path: Option<PathBuf>,
+    open: Option<Open>,
+    reopen: Arc<AtomicBool>,
+    sync: Sync,
+}
+
+/// How a file is synced; tests count it and make it fail.
+pub(super) type Sync = Box<dyn Fn(&fs::File) -> io::Result<()> + Send>;
+
+struct Open {
+    file: fs::File,
+    /// A regular file: can be synced and cut back.
+    regular: bool,
+}
+
+/// As many lines as are written and synced at once (bytes); one longer line is
+/// written alone.
+const BATCH: usize = 4 * 1024 * 1024;
+
+impl Writer {
+    /// Opens the file of `config`; a torn line at its end is cut back.
+    pub(super) fn open(config: &FileConfig) -> Result<Self, String> {
+        Self::with_sync(config, Box::new(fs::File::sync_data))
+    }
+
+    pub(super) fn with_sync(config: &FileConfig, sync: Sync) -> Result<Self, String> {
+        let path = match config {
+            FileConfig::Stdout => None,
+            FileConfig::Path(path) => Some(path.clone()),
+        };
+        let open = open(path.as_deref())
+            .map_err(|error| format!("`{config}` cannot be opened: {error}"))?;
+        Ok(Self {
+            path,
+            open: Some(open),
+            reopen: Arc::default(),
+            sync,
+        })
+    }
+
+    /// Set by whoever wants the file opened again.
+    pub(super) fn reopen(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.reopen)
+    }
+
+    /// Writes until nobody can send any more.
+    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+        while let Ok(first) = jobs.recv() {
+            let mut batch = Batch::default();
+            batch.take(first);
+            while batch.lines.len() < BATCH
+                && let Ok(job) = jobs.try_recv()
+            {
+                batch.take(job);
+            }
+            if batch.waiting.is_empty() {
+                continue;
+            }
+            let outcome = self.append(&batch.lines);
+            for done in batch.waiting {
+                // Whoever stopped waiting needs no answer.
+                let _ = done.send(outcome.clone());
+            }
+        }
+    }
+
+    fn append(&mut self, lines: &[u8]) -> Result<(), Trouble> {
+        if self.reopen.swap(false, Ordering::Relaxed) {
+            self.open = None;
+        }
+        let open = match &mut self.open {
+            Some(open) => open,
+            none => {
+                let opened = open(self.path.as_deref())
+                    .map_err(|error| Trouble::NotWritten(error.to_string()))?;
+                none.insert(opened)
+            }
+        };
+        let (outcome, usable) = open.append(lines, &self.sync);
+        if !usable {
+            self.open = None;
+        }
+        outcome
+    }
+}
+
+#[derive(Default)]
+struct Batch {
+    lines: Vec<u8>,
+    waiting: Vec<oneshot::Sender<Result<(), Trouble>>>,
+}
+
+impl Batch {
+    /// Takes a line in, unless it was taken back.
+    fn take(&mut self, job: Job) {
+        if !claim(&job.claim, BEGUN) {
+            return;
+        }
+        if self.lines.is_empty() {
+            self.lines = job.line;
+        } else {
+            self.lines.extend_from_slice(&job.line);
+        }
+        self.waiting.push(job.done);
+    }
+}
+
+impl Open {
+    /// Writes all lines or none, and syncs. Also tells whether the file can be
+    /// used further.
+    fn append(&mut self, lines: &[u8], sync: &Sync) -> (Result<(), Trouble>, bool) {
+        // Asked each time: a rotation may have emptied the file.
+        let length = match self.file.metadata() {
+            Ok(metadata) => metadata.len(),
+            Err(error) => return (Err(Trouble::NotWritten(error.to_string())), false),
+        };
+        let mut written = 0;
+        while written < lines.len() {
+            let error = match self.file.write(&lines[written..]) {
+                Ok(0) => io::Error::from(io::ErrorKind::WriteZero),
+                Ok(more) => {
+                    written += more;
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => error,
+            };
+            let why = error.to_string();
+            if written == 0 {
+                return (Err(Trouble::NotWritten(why)), true);
+            }
+            let cut = self.regular && self.file.set_len(length).is_ok();
+            return match cut {
+                true => (Err(Trouble::NotWritten(why)), true),
+                false => (Err(Trouble::InDoubt(why)), false),
+            };
+        }
+        if !self.regular {
+            return (Ok(()), true);
+        }
+        match sync(&self.file) {
+            Ok(()) => (Ok(()), true),
+            // The kernel tells of a lost page once: another sync of this file
+            // would succeed and mean nothing.
+            Err(error) => (Err(Trouble::InDoubt(error.to_string())), false),
+        }
+    }
+}
+
+fn open(path: Option<&Path>) -> io::Result<Open> {
+    let Some(path) = path else {
+        let stdout = io::stdout().as_fd().try_clone_to_owned()?;
+        let file = fs::File::from(stdout);
+        return Ok(Open {
+            file,
+            regular: false,
+        });
+    };
+    if let Ok(metadata) = fs::metadata(path)
+        && (metadata.file_type().is_fifo() || metadata.is_dir())
+    {
+        // Opening a pipe would wait for its reader.
+        return Err(io::Error::other("it is a pipe or a folder, not a file"));
+    }
+    let mut file = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)?;
+    let regular = file.metadata()?.is_file();
+    if regular {
+        cut_torn_line(&mut file)?;
+        // A synced line in a file whose name is lost would be lost too.
+        if let Some(folder) = path.parent() {
+            let here = folder.as_os_str().is_empty();
+            let folder = if here { Path::new(".") } else { folder };
+            fs::File::open(folder)?.sync_all()?;
+        }
+    }
+    Ok(Open { file, regular })
+}
+
+/// Cuts back what follows the last end of line: a line whose writing was
+/// interrupted, and which nobody was told of.
+fn cut_torn_line(file: &mut fs::File) -> io::Result<()> {
+    let length = file.metadata()?.len();
+    let mut block = [0u8; 8192];
+    let mut end = length;
+    while end > 0 {
+        let start = end.saturating_sub(block.len() as u64);
+        let part = &mut block[..(end - start) as usize];
+        file.seek(SeekFrom::Start(start))?;
+        file.read_exact(part)?;
+        if let Some(last) = part.iter().rposition(|&byte| byte == b'\n') {
+            end = start + last as u64 + 1;
+            break;
+        }
+        end = start;
+    }
+    if end < length {
+        file.set_len(end)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,137 @@
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use http::{HeaderValue, Uri};
+
+use crate::setting::SafeUrl;
+
+/// Where an HTTP destination is. Printing it shows neither query nor password.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// `http://` or `https://`
+    Url(SafeUrl),
+    /// `unix:/path/to/socket:/request/path`
+    Unix {
+        /// The socket.
+        socket: PathBuf,
+        /// The path of the request, with its query.
+        path: String,
+    },
+}
+
+/// What is wrong with a target, as the rest of a sentence, and the way out.
+pub(super) type Wrong = (String, &'static str);
+
+const FORM: &str = "as in `\"http://127.0.0.1:3000/hooks\"` or `\"unix:/run/app.sock:/hooks\"`";
+
+impl Target {
+    /// Reads a target; a relative socket starts from `base`.
+    pub(super) fn parse(text: &str, base: &Path) -> Result<Self, Wrong> {
+        let text = text.trim();
+        let target = match text.strip_prefix("unix:") {
+            Some(rest) => Self::unix(rest, base)?,
+            None => Self::url(text)?,
+        };
+        target.path().map_err(|why| (why, FORM))?;
+        target.host().map_err(|why| (why, FORM))?;
+        Ok(target)
+    }
+
+    fn unix(rest: &str, base: &Path) -> Result<Self, Wrong> {
+        let (socket, path) = match rest.split_once(":/") {
+            Some((socket, path)) => (socket, format!("/{path}")),
+            None => (rest, "/".to_owned()),
+        };
+        if socket.is_empty() || socket.contains(':') {
+            return Err(("names no socket".into(), FORM));
+        }
+        if path.contains('#') {
+            return Err(FRAGMENT.map_into());
+        }
+        Ok(Target::Unix {
+            socket: base.join(socket),
+            path,
+        })
+    }
+
+    fn url(text: &str) -> Result<Self, Wrong> {
+        let safe = SafeUrl::parse(text).map_err(|why| (why, FORM))?;
+        let url = safe.expose();
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(("is neither http, https nor unix".into(), FORM));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err((
+                "holds a user or password".into(),
+                "send them as a header: `headers = { authorization = \"env:NAME\" }`",
+            ));
+        }
+        if url.fragment().is_some() {
+            return Err(FRAGMENT.map_into());
+        }
+        if url.port() == Some(0) {
+            return Err(("names port 0".into(), FORM));
+        }
+        Ok(Target::Url(safe))
+    }
+
+    /// Whether it is spoken to over TLS.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Target::Url(url) if url.expose().scheme() == "https")
+    }
+
+    /// Path and query, as they stand in the request line.
+    pub(super) fn path(&self) -> Result<Uri, String> {
+        let text = match self {
+            Target::Url(url) => {
+                let url = url.expose();
+                match url.query() {
+                    Some(query) => format!("{}?{query}", url.path()),
+                    None => url.path().to_owned(),
+                }
+            }
+            Target::Unix { path, .. } => path.clone(),
+        };
+        text.parse()
+            .map_err(|_| "has a path that no request can carry".to_owned())
+    }
+
+    /// The Host header. A socket has no host; `localhost` is what services expect.
+    pub(super) fn host(&self) -> Result<HeaderValue, String> {
+        let Target::Url(url) = self else {
+            return Ok(HeaderValue::from_static("localhost"));
+        };
+        let url = url.expose();
+        let host = url.host_str().unwrap_or_default();
+        match url.port() {
+            Some(port) => HeaderValue::try_from(format!("{host}:{port}")),
+            None => HeaderValue::from_str(host),
+        }
+        .map_err(|_| "has a host that no request can carry".to_owned())
+    }
+}
+
+struct StaticWrong(&'static str, &'static str);
+
+impl StaticWrong {
+    fn map_into(&self) -> Wrong {
+        (self.0.to_owned(), self.1)
+    }
+}
+
+const FRAGMENT: StaticWrong = StaticWrong(
+    "has a fragment (`#…`)",
+    "no request carries one: leave it out",
+);
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Url(url) => url.fmt(f),
+            Target::Unix { socket, path } => {
+                let path = path.split('?').next().unwrap_or_default();
+                write!(f, "unix:{}:{path}", socket.display())
+            }
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Destinations: what an event is handed to, and the proof that it was taken.
+//!
+//! A [`Destination`] is one configured place: an HTTP service or a file. Each has
+//! a bulkhead (`max_in_flight`) and a circuit breaker of its own, so that one slow
+//! or dead place holds up no other. [`Destination::deliver`] ends in a [`Receipt`],
+//! which only an acceptance makes, or in a [`Failure`], which knows whether the
+//! event may have arrived all the same.
+//!
+//! A further kind of destination is a folder beside `http` and `file`, an arm of
+//! [`KindConfig`] and one of `Kind`.
+
+mod breaker;
+mod config;
+mod failure;
+mod file;
+#[cfg(test)]
+mod fixture;
+mod headers;
+mod http;
+
+use std::time::SystemTime;
+
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use crate::message::Event;
+use crate::observe::{AttemptOutcome, Clock, DestinationMetrics};
+use crate::setting::Name;
+
+pub use breaker::CircuitState;
+pub use config::{BreakerConfig, DestinationConfig, KindConfig};
+pub use failure::{Failure, Reason};
+pub use file::FileConfig;
+pub use http::{Ca, HttpConfig, RetryConfig, RetryOn, Target};
+
+use breaker::{Breaker, Health, Passage};
+
+/// What a destination is built with.
+#[derive(Clone)]
+pub struct Means {
+    /// Its counters.
+    pub metrics: DestinationMetrics,
+    /// The time it goes by.
+    pub clock: Clock,
+    /// Where a destination's own long work is run, so that a drain waits for it.
+    /// `http` and `file` have none: their deliveries are the caller's tasks.
+    pub tasks: TaskTracker,
+}
+
+/// How long a delivery may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// No attempt starts after it. One whose bytes were written runs to its own
+    /// timeout.
+    pub deadline: Instant,
+}
+
+/// Proof that a destination accepted an event. Only [`Destination::deliver`]
+/// makes one.
+#[derive(Clone, Debug)]
+pub struct Receipt {
+    destination: Name,
+    at: SystemTime,
+}
+
+impl Receipt {
+    /// Who accepted.
+    pub fn destination(&self) -> &Name {
+        &self.destination
+    }
+
+    /// When.
+    pub fn at(&self) -> SystemTime {
+        self.at
+    }
+}
+
+/// What a destination looks like at the moment, for `/status`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DestinationState {
+    /// `http` or `file`.
+    pub kind: &'static str,
+    /// Whether its last attempt found it there.
+    pub up: bool,
+    /// Its circuit.
+    pub circuit: CircuitState,
+    /// Deliveries under way.
+    pub in_flight: usize,
+}
+
+/// A place events are handed to.
+pub struct Destination {
+    name: Name,
+    required: bool,
+    clock: Clock,
+    metrics: DestinationMetrics,
+    bulkhead: Semaphore,
+    room: usize,
+    breaker: Breaker,
+    kind: Kind,
+}
+
+enum Kind {
+    Http(http::Http),
+    File(file::File),
+}
+
+impl Destination {
+    /// Builds the destination of `config`. Nothing is connected to; a file is opened.
+    ///
+    /// # Errors
+    /// In words, when the file or the system's certificates cannot be read, or a
+    /// secret was not read with the configuration.
+    pub fn build(config: &DestinationConfig, means: Means) -> Result<Self, String> {
+        let room = config.max_in_flight.min(Semaphore::MAX_PERMITS);
+        let clock = means.clock;
+        let kind = match &config.kind {
+            KindConfig::Http(http) => http::Http::build(http, room, clock.clone()).map(Kind::Http),
+            KindConfig::File(file) => file::File::build(file, room, clock.clone()).map(Kind::File),
+        };
+        Ok(Self {
+            name: config.name.clone(),
+            required: config.required,
+            clock,
+            breaker: Breaker::new(
+                config.circuit_breaker.clone(),
+                means.metrics.circuit_open.clone(),
+            ),
+            metrics: means.metrics,
+            bulkhead: Semaphore::new(room),
+            room,
+            kind: kind.map_err(|why| format!("destination `{}`: {why}", config.name))?,
+        })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// Whether the answer to the sender depends on it.
+    pub fn required(&self) -> bool {
+        self.required
+    }
+
+    /// Hands an event over, in as many attempts as are configured and fit `budget`.
+    ///
+    /// Past `max_in_flight`, or while the circuit is open, it ends at once. It may
+    /// outlast the budget by the timeout of one attempt; a caller that must answer
+    /// earlier runs it as a task of its own. Dropping the future gives up the
+    /// attempt under way, without a trace of how it ended.
+    ///
+    /// # Errors
+    /// The [`Failure`] of the last attempt.
+    pub async fn deliver(&self, event: &Event, budget: Budget) -> Result<Receipt, Failure> {
+        let Ok(_place) = self.bulkhead.try_acquire() else {
+            self.metrics.attempted(AttemptOutcome::Busy);
+            return Err(Failure::before(AttemptOutcome::Busy, Reason::Busy));
+        };
+        let Some(passage) = self.breaker.admit() else {
+            self.metrics.attempted(AttemptOutcome::Unavailable);
+            return Err(Failure::before(
+                AttemptOutcome::Unavailable,
+                Reason::CircuitOpen,
+            ));
+        };
+        let mut attempts = Attempts {
+            metrics: &self.metrics,
+            passage,
+            began: Instant::now(),
+        };
+        self.metrics.in_flight.inc();
+        let accepted = match &self.kind {
+            Kind::Http(http) => http.deliver(event, budget, &mut attempts).await,
+            Kind::File(file) => file.deliver(event, budget, &mut attempts).await,
+        };
+        accepted.map(|()| Receipt {
+            destination: self.name.clone(),
+            at: self.clock.now(),
+        })
+    }
+
+    /// How it is at the moment.
+    pub fn state(&self) -> DestinationState {
+        DestinationState {
+            kind: match self.kind {
+                Kind::Http(_) => "http",
+                Kind::File(_) => "file",
+            },
+            up: self.metrics.up.get() != 0,
+            circuit: self.breaker.state(),
+            in_flight: self.room - self.bulkhead.available_permits(),
+        }
+    }
+
+    /// Why it is not to be counted on at the moment, if so, for `/readyz`.
+    pub fn degraded(&self) -> Option<String> {
+        match self.breaker.state() {
+            CircuitState::Closed => None,
+            CircuitState::Open | CircuitState::Probing => Some(format!(
+                "the circuit of destination `{}` is open",
+                self.name
+            )),
+        }
+    }
+
+    /// Opens its file again before the next line, as log rotation wants it; does
+    /// nothing to other kinds.
+    pub fn reopen(&self) {
+        match &self.kind {
+            Kind::Http(_) => {}
+            Kind::File(file) => file.reopen(),
+        }
+    }
+}
+
+/// Where the attempts of one delivery are counted, each as it ends.
+struct Attempts<'a> {
+    metrics: &'a DestinationMetrics,
+    passage: Passage<'a>,
+    began: Instant,
+}
+
+impl Attempts<'_> {
+    /// Counts an attempt, and tells the breaker what it showed.
+    fn ended(&mut self, outcome: AttemptOutcome, health: Health) {
+        self.metrics.attempted(outcome);
+        self.passage.record(health);
+        match health {
+            Health::There => self.metrics.up.set(1),
+            Health::Away => self.metrics.up.set(0),
+            Health::Unknown => {}
+        }
+    }
+
+    /// Whether the circuit lets another attempt of this delivery through.
+    fn may_try_again(&self) -> bool {
+        self.passage.is_open()
+    }
+}
+
+impl Drop for Attempts<'_> {
+    /// However the delivery ends, also when its future is dropped.
+    fn drop(&mut self) {
+        self.metrics.in_flight.dec();
+        self.metrics
+            .delivery_duration
+            .observe(self.began.elapsed().as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+
+use super::refusal::{Refusal, status};
+use crate::message::{MessageId, RequestId};
+use crate::observe::{RequestResult, rfc3339};
+
+/// A yes: what a request that was not refused is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Every matched required destination accepted.
+    Delivered,
+    /// The id was delivered before.
+    Duplicate {
+        /// When it was.
+        first: SystemTime,
+    },
+    /// No rule wanted it, and the source accepts that.
+    Unmatched,
+}
+
+/// What a request ended in. The same for all who waited for one id.
+pub type Outcome = Result<Answer, Refusal>;
+
+impl Answer {
+    pub(crate) fn result(self) -> RequestResult {
+        match self {
+            Answer::Delivered => RequestResult::Delivered,
+            Answer::Duplicate { .. } => RequestResult::Duplicate,
+            Answer::Unmatched => RequestResult::Unmatched,
+        }
+    }
+}
+
+const RESULT: HeaderName = HeaderName::from_static("hookward-result");
+const REQUEST: HeaderName = HeaderName::from_static("hookward-request");
+const FIRST: HeaderName = HeaderName::from_static("hookward-first");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// The response of a yes.
+pub(crate) fn accepted(
+    answer: Answer,
+    id: Option<&MessageId>,
+    request: &RequestId,
+) -> Response<Full<Bytes>> {
+    let result = answer.result();
+    let mut body = Vec::with_capacity(320);
+    body.extend_from_slice(b"{\"result\":\"");
+    body.extend_from_slice(result.word().as_bytes());
+    body.push(b'"');
+    if let Some(id) = id {
+        body.extend_from_slice(b",\"id\":\"");
+        for &byte in id.as_str().as_bytes() {
+            // An id is visible ASCII: these two are all that JSON escapes in it.
+            if matches!(byte, b'"' | b'\\') {
+                body.push(b'\\');
+            }
+            body.push(byte);
+        }
+        body.push(b'"');
+    }
+    body.push(b'}');
+    let mut response = respond(status(result, false), result, request, body.into());
+    if let Answer::Duplicate { first } = answer
+        && let Ok(first) = HeaderValue::from_str(&rfc3339(first))
+    {
+        response.headers_mut().insert(FIRST, first);
+    }
+    response
+}
+
+/// The response of a no: a word and nothing else, so that a stranger learns nothing.
+pub(crate) fn refused(refusal: &Refusal, request: &RequestId) -> Response<Full<Bytes>> {
+    let Some(result) = refusal.result() else {
+        let mut response = Response::new(Full::default());
+        *response.status_mut() = StatusCode::BAD_REQUEST;
+        return response;
+    };
+    let body = error_body(result);
+    let mut response = respond(status(result, true), result, request, body);
+    let headers = response.headers_mut();
+    if let Some(seconds) = retry_after(result) {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if result == RequestResult::Method {
+        headers.insert(ALLOW, HeaderValue::from_static("POST"));
+    }
+    response
+}
+
+fn respond(
+    status: StatusCode,
+    result: RequestResult,
+    request: &RequestId,
+    body: Bytes,
+) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(RESULT, HeaderValue::from_static(result.word()));
+    headers.insert(REQUEST, request.header());
+    response
+}
+
+/// How long a sender is asked to wait (seconds): a full house empties quickly; a
+/// stopping one is replaced within a few seconds; what is away or still running
+/// takes about as long as a circuit stays open.
+fn retry_after(result: RequestResult) -> Option<u16> {
+    match result {
+        RequestResult::Busy => Some(1),
+        RequestResult::Draining => Some(2),
+        RequestResult::Unavailable | RequestResult::InFlight => Some(5),
+        _ => None,
+    }
+}
+
+fn error_body(result: RequestResult) -> Bytes {
+    macro_rules! body {
+        ($($variant:ident)*) => {
+            match result {
+                $(RequestResult::$variant => {
+                    const WORD: &str = RequestResult::$variant.word();
+                    const LENGTH: usize = WORD.len() + 12;
+                    const BODY: [u8; LENGTH] = error_json::<LENGTH>(WORD);
+                    Bytes::from_static(&BODY)
+                })*
+            }
+        };
+    }
+    body!(Delivered Duplicate Unmatched Malformed Unverified Forbidden UnknownPath Method Slow
+        TooLarge Conflict Untyped Failed Busy Draining Unavailable InFlight Late)
+}
+
+/// `{"error":"WORD"}`, made when hookward is compiled.
+const fn error_json<const LENGTH: usize>(word: &str) -> [u8; LENGTH] {
+    let mut json = [b'"'; LENGTH];
+    let before = b"{\"error\":\"";
+    let word = word.as_bytes();
+    let mut i = 0;
+    while i < before.len() {
+        json[i] = before[i];
+        i += 1;
+    }
+    let mut i = 0;
+    while i < word.len() {
+        json[before.len() + i] = word[i];
+        i += 1;
+    }
+    json[LENGTH - 1] = b'}';
+    json
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_has_its_error_body() {
+        for result in RequestResult::ALL {
+            let expected = format!("{{\"error\":\"{}\"}}", result.word());
+            assert_eq!(error_body(*result), expected.as_bytes());
+        }
+    }
+
+    #[test]
+    fn an_id_is_told_as_valid_json() {
+        use http_body_util::BodyExt as _;
+        let id = MessageId::parse(&HeaderValue::from_static(r#"a"b\c"#)).unwrap();
+        let response = accepted(Answer::Delivered, Some(&id), &RequestId::new());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let body = runtime.block_on(response.into_body().collect()).unwrap().to_bytes();
+        let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(json["id"], r#"a"b\c"#);
+        assert_eq!(json["result"], "delivered");
+    }
+}

@@ -1,0 +1,168 @@
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use super::answer::{Answer, Outcome};
+use super::refusal::{Refusal, Undelivered};
+use super::trace::Trace;
+use super::{Gateway, Source, Target};
+use crate::deliver::{Budget, Failure, Receipt};
+use crate::ledger::Reservation;
+use crate::message::Event;
+use crate::observe::AttemptOutcome;
+
+/// The delivery of one event to all destinations it is meant for.
+pub(super) struct Fanout<'a> {
+    pub(super) gateway: &'a Arc<Gateway>,
+    pub(super) source: &'a Arc<Source>,
+    pub(super) trace: &'a Trace,
+    pub(super) event: &'a Event,
+    pub(super) deadline: Instant,
+}
+
+impl Fanout<'_> {
+    /// Delivers to every destination of the plan that has no receipt yet, all
+    /// at once, and settles the id.
+    ///
+    /// The sender never waits for destinations that are not required: once the
+    /// required ones have ended the outcome is known, and said.
+    pub(super) async fn deliver(
+        &self,
+        mut plan: SmallVec<[usize; 4]>,
+        mut reservation: Option<Reservation<Outcome>>,
+    ) -> Outcome {
+        if let Some(reservation) = &reservation {
+            plan.retain(|number| !reservation.has_receipt(&self.target(*number).name));
+        }
+        let plan = self.trace.progress.plan.get_or_init(|| plan);
+        let mut undelivered = Undelivered::default();
+
+        if let [number] = plan[..] {
+            let ended = self.attempt(number).await;
+            self.note(ended, reservation.as_ref(), &mut undelivered);
+            return self.settle(reservation, outcome(undelivered)).await;
+        }
+
+        let mut attempts: FuturesUnordered<_> =
+            plan.iter().map(|&number| self.attempt(number)).collect();
+        let mut awaited = plan.iter().filter(|n| self.is_required(**n)).count();
+        while awaited > 0 {
+            let Some(ended) = attempts.next().await else {
+                break;
+            };
+            awaited -= usize::from(self.is_required(ended.number));
+            self.note(ended, reservation.as_ref(), &mut undelivered);
+        }
+        let mut outcome = outcome(undelivered);
+        if attempts.is_empty() {
+            return self.settle(reservation, outcome).await;
+        }
+
+        // Only ones that are not required are still under way. A delivered id is
+        // settled at once; one to be tried again stays reserved until they have
+        // ended, so that the next try does not meet them.
+        if outcome.is_ok() {
+            outcome = self.settle(reservation.take(), outcome).await;
+        }
+        self.trace.progress.say(outcome.clone());
+        let mut optional = Undelivered::default();
+        while let Some(ended) = attempts.next().await {
+            self.note(ended, reservation.as_ref(), &mut optional);
+        }
+        match reservation {
+            Some(_) => self.settle(reservation, outcome).await,
+            None => outcome,
+        }
+    }
+
+    async fn attempt(&self, number: usize) -> Ended {
+        let budget = Budget {
+            deadline: self.deadline,
+        };
+        let destination = &self.target(number).destination;
+        Ended {
+            number,
+            result: destination.deliver(self.event, budget).await,
+        }
+    }
+
+    /// Counts and keeps how a delivery ended.
+    fn note(
+        &self,
+        ended: Ended,
+        reservation: Option<&Reservation<Outcome>>,
+        undelivered: &mut Undelivered,
+    ) {
+        let Ended { number, result } = ended;
+        let target = self.target(number);
+        let counted = match &result {
+            Ok(_) => AttemptOutcome::Accepted,
+            Err(failure) => failure.outcome,
+        };
+        if let Some(metrics) = &target.metrics {
+            metrics.delivered(counted);
+        }
+        match result {
+            Ok(receipt) => {
+                self.trace.progress.end(number, None);
+                match (reservation, self.event.id()) {
+                    (Some(reservation), _) => reservation.accept(&target.name, receipt.at()),
+                    (None, Some(id)) => self.gateway.shared.ledger.accept_late(
+                        &self.source.name,
+                        id.as_str(),
+                        &target.name,
+                        receipt.at(),
+                    ),
+                    (None, None) => {}
+                }
+            }
+            Err(failure) if target.destination.required() => {
+                self.trace.progress.end(number, Some(failure.clone()));
+                undelivered
+                    .failures
+                    .push((Arc::clone(&target.name), failure));
+            }
+            Err(failure) => self.trace.optional_failed(&target.name, &failure),
+        }
+    }
+
+    async fn settle(
+        &self,
+        reservation: Option<Reservation<Outcome>>,
+        outcome: Outcome,
+    ) -> Outcome {
+        if let Some(reservation) = reservation {
+            let now = self.gateway.shared.clock.now();
+            reservation
+                .settle(outcome.is_ok(), outcome.clone(), now)
+                .await
+                .map_err(|_| Refusal::LedgerAway)?;
+        }
+        outcome
+    }
+
+    fn target(&self, number: usize) -> &Target {
+        &self.source.destinations[number]
+    }
+
+    fn is_required(&self, number: usize) -> bool {
+        self.target(number).destination.required()
+    }
+}
+
+/// How the delivery to one destination ended.
+struct Ended {
+    number: usize,
+    result: Result<Receipt, Failure>,
+}
+
+fn outcome(undelivered: Undelivered) -> Outcome {
+    if undelivered.failures.is_empty() {
+        Ok(Answer::Delivered)
+    } else {
+        Err(Refusal::Undelivered(Arc::new(undelivered)))
+    }
+}

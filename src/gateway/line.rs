@@ -1,0 +1,373 @@
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Method, Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::answer::{self, Answer, Outcome};
+use super::client::client;
+use super::fanout::Fanout;
+use super::outlive::Outliving;
+use super::refusal::Refusal;
+use super::slots::Slot;
+use super::trace::Trace;
+use super::{Gateway, Source};
+use crate::ledger::{BodyDigest, Claim, Reservation, Reserved};
+use crate::listen::{BodyError, BodyRules, Connection, Held, read_body, skip_body};
+use crate::message::{Envelope, Event, Origin, Received, Verified};
+use crate::route::Plan;
+use crate::source::Unmatched;
+
+impl Gateway {
+    /// Takes a request down the line, and answers it.
+    pub async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        connection: Arc<Connection>,
+    ) -> Response<Full<Bytes>> {
+        let mut trace = Trace::new(connection.began());
+        let (outcome, trace) = match self.prove(request, &connection, &mut trace).await {
+            Ok(proven) => {
+                let trace = Arc::new(trace);
+                (self.see_through(proven, &trace).await, trace)
+            }
+            Err(refusal) => (Err(refusal), Arc::new(trace)),
+        };
+        trace.tell(&self, &outcome);
+        match &outcome {
+            Ok(answer) => answer::accepted(*answer, trace.id.as_ref(), &trace.request),
+            Err(refusal) => {
+                if matches!(refusal, Refusal::Draining | Refusal::Broken) {
+                    connection.close_after();
+                }
+                answer::refused(refusal, &trace.request)
+            }
+        }
+    }
+
+    /// The stages up to the proof. Nothing here outlives the sender's patience.
+    async fn prove(
+        &self,
+        request: Request<Incoming>,
+        connection: &Connection,
+        trace: &mut Trace,
+    ) -> Result<Proven, Refusal> {
+        let (head, body) = request.into_parts();
+        let now = self.shared.clock.now();
+        let Admitted {
+            source,
+            origin,
+            envelope,
+            slot,
+        } = match self.admit(&head, connection, trace, now) {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                skip_body(body, connection);
+                return Err(refusal);
+            }
+        };
+
+        let deadline = connection.began() + self.limits.request_timeout;
+        let rules = BodyRules {
+            max_body: self.limits.max_body,
+            timeout: self.limits.body_timeout,
+            deadline,
+        };
+        let body = read_body(body, connection, rules, &self.shared.buffers)
+            .await
+            .map_err(|error| match error {
+                BodyError::TooLarge => Refusal::TooLarge,
+                BodyError::Slow => Refusal::Slow,
+                BodyError::Busy => Refusal::Busy("server.max_buffered"),
+                BodyError::Broken => Refusal::Broken,
+            })?;
+
+        let received = Received {
+            source: Arc::clone(&source.name),
+            origin,
+            envelope,
+            headers: head.headers,
+            body: body.bytes,
+        };
+        let message = source
+            .verifier
+            .verify(received, now)
+            .map_err(Refusal::Rejected)?;
+        source.verified(&message, now);
+        Ok(Proven {
+            source,
+            message,
+            deadline,
+            _held: body.held,
+            _slot: slot,
+        })
+    }
+
+    /// The stages that look at the head alone.
+    fn admit(
+        &self,
+        head: &Parts,
+        connection: &Connection,
+        trace: &mut Trace,
+        now: SystemTime,
+    ) -> Result<Admitted, Refusal> {
+        let source = self.pick(head)?;
+        trace.source = Some(Arc::clone(&source));
+        if head.method != Method::POST {
+            return Err(Refusal::Method);
+        }
+        let (client, protocol) = client(
+            connection.peer(),
+            connection.protocol(),
+            &head.headers,
+            &self.trusted_proxies,
+        );
+        if !source.allows(client) {
+            return Err(Refusal::Forbidden);
+        }
+        if self.shared.is_draining() {
+            return Err(Refusal::Draining);
+        }
+        let slot = self.enter()?;
+        let envelope = source
+            .verifier
+            .admit(&head.headers, now)
+            .map_err(Refusal::Rejected)?;
+        trace.id = envelope.as_ref().map(|envelope| envelope.id.clone());
+        let origin = Origin {
+            request: trace.request.clone(),
+            client,
+            protocol,
+        };
+        Ok(Admitted {
+            source,
+            origin,
+            envelope,
+            slot,
+        })
+    }
+
+    fn pick(&self, head: &Parts) -> Result<Arc<Source>, Refusal> {
+        self.sources
+            .get(head.uri.path())
+            .cloned()
+            .ok_or(Refusal::UnknownPath)
+    }
+
+    fn enter(&self) -> Result<InFlight, Refusal> {
+        let slot = self
+            .shared
+            .in_flight
+            .take()
+            .ok_or(Refusal::Busy("server.max_in_flight"))?;
+        let gauge = &self.shared.metrics.server().in_flight;
+        gauge.inc();
+        Ok(InFlight {
+            _slot: slot,
+            gauge: gauge.clone(),
+        })
+    }
+
+    /// Carries a proven message to its end, and waits for that as long as the
+    /// budget lasts. The sender may hang up, and the budget may end: the work
+    /// goes on.
+    async fn see_through(self: &Arc<Self>, proven: Proven, trace: &Arc<Trace>) -> Outcome {
+        let deadline = proven.deadline;
+        let gateway = Arc::clone(self);
+        let told = Arc::clone(trace);
+        let mut work = Outliving::new(&self.shared.tasks, async move {
+            let outcome = gateway.carry(proven, &told).await;
+            told.tell(&gateway, &outcome);
+            outcome
+        });
+        let mut budget_ends = pin!(sleep_until(deadline));
+        poll_fn(move |context| {
+            if let Poll::Ready(outcome) = Pin::new(&mut work).poll(context) {
+                return Poll::Ready(outcome);
+            }
+            if let Some(outcome) = trace.progress.said() {
+                return Poll::Ready(outcome);
+            }
+            budget_ends
+                .as_mut()
+                .poll(context)
+                .map(|()| Err(trace.late()))
+        })
+        .await
+    }
+
+    /// The stages after the proof: reserve, classify, plan, deliver, settle.
+    async fn carry(self: &Arc<Self>, proven: Proven, trace: &Arc<Trace>) -> Outcome {
+        let Proven {
+            source,
+            message,
+            deadline,
+            ..
+        } = &proven;
+        let _share = match &source.in_flight {
+            Some(share) => Some(
+                share
+                    .take()
+                    .ok_or(Refusal::Busy("sources.*.max_in_flight"))?,
+            ),
+            None => None,
+        };
+        let reservation = match self.reserve(source, message, *deadline).await? {
+            Turn::Run(reservation) => reservation,
+            Turn::Known(outcome) => return outcome,
+        };
+        if reservation.as_ref().is_some_and(Reservation::body_changed) {
+            source.metrics.body_changed.inc();
+            trace.body_changed();
+        }
+
+        let event_type = source
+            .event_type
+            .event_type(message.body(), message.headers());
+        if let Some(event_type) = &event_type {
+            let _ = trace.event_type.set(event_type.clone());
+        }
+        let plan = match source.router.plan(event_type.as_ref()) {
+            Plan::To(plan) => plan,
+            Plan::Untyped => return Err(Refusal::Untyped),
+            Plan::Unmatched if source.unmatched == Unmatched::Refuse => {
+                return Err(Refusal::Unmatched);
+            }
+            Plan::Unmatched => return Ok(Answer::Unmatched),
+        };
+
+        let resend = reservation.as_ref().is_some_and(Reservation::is_resend);
+        let Proven {
+            source,
+            message,
+            deadline,
+            _held,
+            _slot,
+        } = proven;
+        let fanout = Fanout {
+            gateway: self,
+            source: &source,
+            trace,
+            event: &Event::new(message, event_type, resend),
+            deadline,
+        };
+        fanout.deliver(plan, reservation).await
+    }
+
+    /// Takes the message's turn, or learns how the turn of another request with
+    /// the same id came out.
+    async fn reserve(
+        &self,
+        source: &Arc<Source>,
+        message: &Verified,
+        deadline: Instant,
+    ) -> Result<Turn, Refusal> {
+        // An open source proves no ids, so there is nothing to keep apart.
+        let Some(proof) = message.proof() else {
+            return Ok(Turn::Run(None));
+        };
+        let body = BodyDigest::of(message.body());
+        loop {
+            let claim = Claim {
+                source: Arc::clone(&source.name),
+                id: proof.id().clone(),
+                body,
+                signed: proof.timestamp().seconds(),
+                window: source.window,
+                resend_after: source.resend_after,
+                now: self.shared.clock.now(),
+            };
+            let reserved = timeout_at(deadline, self.shared.ledger.reserve(claim))
+                .await
+                .map_err(|_| Refusal::LedgerAway)?
+                .map_err(|_| Refusal::LedgerAway)?;
+            match reserved {
+                Reserved::Run(reservation) => return Ok(Turn::Run(Some(reservation))),
+                Reserved::Duplicate { first, kind } => {
+                    source.metrics.repeated(kind);
+                    return Ok(Turn::Known(Ok(Answer::Duplicate { first })));
+                }
+                Reserved::Conflict { first } => {
+                    return Ok(Turn::Known(Err(Refusal::Conflict { first })));
+                }
+                Reserved::Running(waiter) => {
+                    let other_body = waiter.body_differs();
+                    match timeout_at(deadline, waiter.outcome()).await {
+                        Err(_) => return Err(Refusal::InFlight),
+                        Ok(Some(outcome)) if !other_body => return Ok(Turn::Known(outcome)),
+                        // It ended without an outcome, or with one that is not
+                        // ours: ask again.
+                        Ok(_) => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Source {
+    fn allows(&self, client: Option<IpAddr>) -> bool {
+        self.allow_from.is_empty()
+            || client.is_some_and(|client| {
+                let mut networks = self.allow_from.iter();
+                networks.any(|network| network.contains(&client))
+            })
+    }
+
+    /// Notes when a message was verified, and how far the sender's clock is from ours.
+    fn verified(&self, message: &Verified, now: SystemTime) {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        self.metrics.last_verified.set(now.as_secs_f64().round());
+        if let Some(proof) = message.proof() {
+            let signed = Duration::from_secs(proof.timestamp().seconds());
+            self.metrics
+                .clock_skew
+                .set(signed.as_secs_f64() - now.as_secs_f64());
+        }
+    }
+}
+
+/// A request whose head was good.
+struct Admitted {
+    source: Arc<Source>,
+    origin: Origin,
+    envelope: Option<Envelope>,
+    slot: InFlight,
+}
+
+/// A proven message with all it holds while it is under way.
+struct Proven {
+    source: Arc<Source>,
+    message: Verified,
+    deadline: Instant,
+    _held: Held,
+    _slot: InFlight,
+}
+
+/// Whether it is this message's turn to run.
+enum Turn {
+    /// It is; without a reservation where there are no ids to keep apart.
+    Run(Option<Reservation<Outcome>>),
+    /// It is not, and this is how the other came out.
+    Known(Outcome),
+}
+
+/// A request under way, counted.
+struct InFlight {
+    _slot: Slot,
+    gauge: prometheus::IntGauge,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.gauge.dec();
+    }
+}

@@ -1,0 +1,217 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http::StatusCode;
+use tracing::Level;
+
+use crate::deliver::Failure;
+use crate::observe::{AttemptOutcome, RefusalReason, RequestResult};
+use crate::verify::Rejection;
+
+/// Every way of saying no. What the sender is told, how it is logged and under
+/// which reason it is counted stand in one `match` each, below.
+#[derive(Clone, Debug)]
+pub enum Refusal {
+    /// No source has this path.
+    UnknownPath,
+    /// Not POST.
+    Method,
+    /// The sender's address is not among the source's `allow_from`.
+    Forbidden,
+    /// The signature headers, the signature or its time.
+    Rejected(Rejection),
+    /// The body is over `max_body`.
+    TooLarge,
+    /// The body came too slowly.
+    Slow,
+    /// The sender broke off, or the framing of the body was wrong.
+    Broken,
+    /// A limit is reached; which one.
+    Busy(&'static str),
+    /// hookward is stopping.
+    Draining,
+    /// The event has no type and only routes with `types` could take it.
+    Untyped,
+    /// No rule wants it, and the source says `unmatched = "refuse"`.
+    Unmatched,
+    /// Delivered before, with another body.
+    Conflict {
+        /// When it was.
+        first: SystemTime,
+    },
+    /// The ledger's store is away.
+    LedgerAway,
+    /// The same id is still running.
+    InFlight,
+    /// Required destinations did not accept.
+    Undelivered(Arc<Undelivered>),
+}
+
+/// The required destinations that did not accept, and why.
+#[derive(Debug, Default)]
+pub struct Undelivered {
+    /// Those that ended.
+    pub failures: Vec<(Arc<str>, Failure)>,
+    /// Those that had not when the budget did.
+    pub pending: Vec<Arc<str>>,
+}
+
+impl Undelivered {
+    /// Their names, for the log.
+    pub(crate) fn destinations(&self) -> String {
+        let failed = self.failures.iter().map(|(name, _)| &**name);
+        let pending = self.pending.iter().map(|name| &**name);
+        failed.chain(pending).collect::<Vec<_>>().join(",")
+    }
+
+    /// The first that applies of 502 `failed`, 504 `late`, 503 `unavailable`, 503 `busy`.
+    fn result(&self) -> RequestResult {
+        let any = |wanted: &[AttemptOutcome]| {
+            self.failures
+                .iter()
+                .any(|(_, failure)| wanted.contains(&failure.outcome))
+        };
+        if any(&[
+            AttemptOutcome::Refused,
+            AttemptOutcome::Failed,
+            AttemptOutcome::Unconfirmed,
+        ]) {
+            RequestResult::Failed
+        } else if !self.pending.is_empty() || any(&[AttemptOutcome::Late]) {
+            RequestResult::Late
+        } else if any(&[AttemptOutcome::Unavailable]) {
+            RequestResult::Unavailable
+        } else {
+            RequestResult::Busy
+        }
+    }
+}
+
+impl Refusal {
+    /// The word the sender is told and the request is counted under; none where
+    /// HTTP itself could not be read.
+    pub(crate) fn result(&self) -> Option<RequestResult> {
+        Some(match self {
+            Refusal::UnknownPath => RequestResult::UnknownPath,
+            Refusal::Method => RequestResult::Method,
+            Refusal::Forbidden => RequestResult::Forbidden,
+            Refusal::Rejected(rejection) if rejection.is_malformed() => RequestResult::Malformed,
+            Refusal::Rejected(_) => RequestResult::Unverified,
+            Refusal::TooLarge => RequestResult::TooLarge,
+            Refusal::Slow => RequestResult::Slow,
+            Refusal::Broken => return None,
+            Refusal::Busy(_) => RequestResult::Busy,
+            Refusal::Draining => RequestResult::Draining,
+            Refusal::Untyped => RequestResult::Untyped,
+            Refusal::Unmatched => RequestResult::Unmatched,
+            Refusal::Conflict { .. } => RequestResult::Conflict,
+            Refusal::LedgerAway => RequestResult::Unavailable,
+            Refusal::InFlight => RequestResult::InFlight,
+            Refusal::Undelivered(undelivered) => undelivered.result(),
+        })
+    }
+
+    /// The reason it is counted under in `refusals_total`, where that tells more
+    /// than the word does.
+    pub(crate) fn reason(&self) -> Option<RefusalReason> {
+        Some(match self {
+            Refusal::Forbidden => RefusalReason::Forbidden,
+            Refusal::Rejected(rejection) => rejection.reason(),
+            Refusal::TooLarge => RefusalReason::TooLarge,
+            Refusal::Slow => RefusalReason::Slow,
+            Refusal::Busy(_) => RefusalReason::Busy,
+            Refusal::Draining => RefusalReason::Draining,
+            Refusal::Untyped => RefusalReason::Untyped,
+            Refusal::Conflict { .. } => RefusalReason::Conflict,
+            Refusal::LedgerAway => RefusalReason::Unavailable,
+            Refusal::InFlight => RefusalReason::InFlight,
+            Refusal::Undelivered(undelivered) => match undelivered.result() {
+                RequestResult::Unavailable => RefusalReason::Unavailable,
+                RequestResult::Busy => RefusalReason::Busy,
+                _ => return None,
+            },
+            Refusal::UnknownPath | Refusal::Method | Refusal::Broken | Refusal::Unmatched => {
+                return None;
+            }
+        })
+    }
+
+    /// How loud it is logged: a stranger's mistake is `info`, an event that was
+    /// real and did not arrive is `warn`, a promise at stake is `error`.
+    pub(crate) fn level(&self) -> Level {
+        match self {
+            Refusal::LedgerAway => Level::ERROR,
+            Refusal::Undelivered(_)
+            | Refusal::Busy(_)
+            | Refusal::InFlight
+            | Refusal::Conflict { .. } => Level::WARN,
+            _ => Level::INFO,
+        }
+    }
+}
+
+/// The HTTP status of a word (contract §5). `unmatched` is 200 as an answer and
+/// 422 as a refusal.
+pub(crate) fn status(result: RequestResult, refused: bool) -> StatusCode {
+    match result {
+        RequestResult::Unmatched if refused => StatusCode::UNPROCESSABLE_ENTITY,
+        RequestResult::Delivered | RequestResult::Duplicate | RequestResult::Unmatched => {
+            StatusCode::OK
+        }
+        RequestResult::Malformed => StatusCode::BAD_REQUEST,
+        RequestResult::Unverified => StatusCode::UNAUTHORIZED,
+        RequestResult::Forbidden => StatusCode::FORBIDDEN,
+        RequestResult::UnknownPath => StatusCode::NOT_FOUND,
+        RequestResult::Method => StatusCode::METHOD_NOT_ALLOWED,
+        RequestResult::Slow => StatusCode::REQUEST_TIMEOUT,
+        RequestResult::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        RequestResult::Conflict => StatusCode::CONFLICT,
+        RequestResult::Untyped => StatusCode::UNPROCESSABLE_ENTITY,
+        RequestResult::Failed => StatusCode::BAD_GATEWAY,
+        RequestResult::Busy
+        | RequestResult::Draining
+        | RequestResult::Unavailable
+        | RequestResult::InFlight => StatusCode::SERVICE_UNAVAILABLE,
+        RequestResult::Late => StatusCode::GATEWAY_TIMEOUT,
+    }
+}
+
+/// For the log: what happened, and for a delivery to whom.
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::UnknownPath => f.write_str("no source has this path"),
+            Refusal::Method => f.write_str("not POST"),
+            Refusal::Forbidden => f.write_str("the sender's address is not in `allow_from`"),
+            Refusal::Rejected(rejection) => rejection.fmt(f),
+            Refusal::TooLarge => f.write_str("the body is over `server.max_body`"),
+            Refusal::Slow => f.write_str("the body came too slowly"),
+            Refusal::Broken => f.write_str("the sender broke off in the body"),
+            Refusal::Busy(limit) => write!(f, "`{limit}` is reached"),
+            Refusal::Draining => f.write_str("stopping"),
+            Refusal::Untyped => {
+                f.write_str("the event has no type, and every route that could take it has `types`")
+            }
+            Refusal::Unmatched => f.write_str("no route takes it"),
+            Refusal::Conflict { .. } => f.write_str("delivered before with another body"),
+            Refusal::LedgerAway => f.write_str("the ledger's store is away"),
+            Refusal::InFlight => f.write_str("the same id was still running at the end of the budget"),
+            Refusal::Undelivered(undelivered) => {
+                for (index, (destination, failure)) in undelivered.failures.iter().enumerate() {
+                    let separator = if index > 0 { "; " } else { "" };
+                    write!(f, "{separator}{destination}: {}", failure.reason)?;
+                }
+                for (index, destination) in undelivered.pending.iter().enumerate() {
+                    let separator = if index > 0 || !undelivered.failures.is_empty() {
+                        "; "
+                    } else {
+                        ""
+                    };
+                    write!(f, "{separator}{destination}: no answer within the budget")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}

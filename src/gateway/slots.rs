@@ -1,0 +1,80 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
+
+/// A limit on how many of something there may be at once. Taking a place never
+/// waits. The limit can be changed while places are taken.
+pub struct Slots {
+    taken: AtomicUsize,
+    limit: AtomicUsize,
+    /// Told when the last place becomes free.
+    emptied: Notify,
+}
+
+/// A taken place; free again when dropped.
+pub(crate) struct Slot(Arc<Slots>);
+
+impl Slots {
+    /// As many as `limit` at once.
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            taken: AtomicUsize::new(0),
+            limit: AtomicUsize::new(limit),
+            emptied: Notify::new(),
+        })
+    }
+
+    /// Changes the limit, for places taken from now on.
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// How many are taken.
+    pub fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// Waits until none is taken.
+    pub async fn empty(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            if self.taken() == 0 {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    /// Takes a place, unless all are taken.
+    pub(crate) fn take(self: &Arc<Self>) -> Option<Slot> {
+        let slot = Slot(Arc::clone(self));
+        let before = self.taken.fetch_add(1, Ordering::AcqRel);
+        // Too many: dropping the slot gives the place back.
+        (before < self.limit.load(Ordering::Relaxed)).then_some(slot)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if self.0.taken.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.emptied.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_given_up_to_the_limit_and_again_when_free() {
+        let slots = Slots::new(2);
+        let first = slots.take().unwrap();
+        let _second = slots.take().unwrap();
+        assert!(slots.take().is_none());
+        drop(first);
+        assert!(slots.take().is_some());
+        assert_eq!(slots.taken(), 1);
+    }
+}

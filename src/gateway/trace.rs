@@ -1,0 +1,219 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use smallvec::SmallVec;
+use tokio::time::Instant;
+use tracing::{Level, error, info, warn};
+
+use super::answer::{Answer, Outcome};
+use super::refusal::{Refusal, Undelivered};
+use super::{Gateway, Source};
+use crate::deliver::Failure;
+use crate::message::{EventType, MessageId, RequestId};
+use crate::observe::{RecentRefusal, RequestResult};
+
+/// What is known of a request so far, for the one line that is logged about it.
+/// Whoever learns its end first tells it; it is told once.
+pub(super) struct Trace {
+    pub(super) request: RequestId,
+    pub(super) began: Instant,
+    pub(super) source: Option<Arc<Source>>,
+    pub(super) id: Option<MessageId>,
+    pub(super) event_type: OnceLock<EventType>,
+    pub(super) progress: Progress,
+    told: AtomicBool,
+}
+
+/// How far the deliveries of an event are, for an answer that cannot wait for all.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// The destinations the event goes to this time.
+    pub(super) plan: OnceLock<SmallVec<[usize; 4]>>,
+    ended: Mutex<SmallVec<[(usize, Option<Failure>); 1]>>,
+    early: Mutex<Option<Outcome>>,
+}
+
+impl Trace {
+    pub(super) fn new(began: Instant) -> Self {
+        Self {
+            request: RequestId::new(),
+            began,
+            source: None,
+            id: None,
+            event_type: OnceLock::new(),
+            progress: Progress::default(),
+            told: AtomicBool::new(false),
+        }
+    }
+
+    /// Counts and logs how the request ended, unless that was done before.
+    pub(super) fn tell(&self, gateway: &Gateway, outcome: &Outcome) {
+        if self.told.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let elapsed = self.began.elapsed();
+        let result = match outcome {
+            Ok(answer) => Some(answer.result()),
+            Err(refusal) => refusal.result(),
+        };
+        match (&self.source, result) {
+            (Some(source), Some(result)) => {
+                source.metrics.answered(result);
+                source
+                    .metrics
+                    .request_duration
+                    .observe(elapsed.as_secs_f64());
+            }
+            (None, Some(RequestResult::UnknownPath)) => gateway.shared.metrics.unknown_path(),
+            _ => {}
+        }
+        match outcome {
+            Ok(answer) => {
+                if gateway.log_all {
+                    self.log_answer(*answer);
+                }
+            }
+            Err(refusal) => self.refused(gateway, refusal),
+        }
+    }
+
+    fn refused(&self, gateway: &Gateway, refusal: &Refusal) {
+        let reason = refusal.reason();
+        if let (Some(source), Some(reason)) = (&self.source, reason) {
+            source.metrics.refused(reason);
+        }
+        let result = refusal.result().map_or("broken", RequestResult::word);
+        gateway.shared.recent.push(RecentRefusal {
+            time: gateway.shared.clock.now(),
+            source: self
+                .source
+                .as_ref()
+                .map_or_else(|| "".into(), |source| Arc::clone(&source.name)),
+            reason: reason.map_or(result, |reason| reason.word()),
+            id: self.id.as_ref().map(|id| id.as_str().to_owned()),
+        });
+        let destination = match refusal {
+            Refusal::Undelivered(undelivered) => Some(undelivered.destinations()),
+            _ => None,
+        };
+        macro_rules! line {
+            ($log:ident) => {
+                $log!(
+                    request = self.request.as_str(),
+                    source = self.source_name(),
+                    id = self.id.as_ref().map(MessageId::as_str),
+                    r#type = self.event_type.get().map(EventType::as_str),
+                    result,
+                    reason = %refusal,
+                    destination,
+                    elapsed = self.elapsed(),
+                    "refused"
+                )
+            };
+        }
+        match refusal.level() {
+            Level::ERROR => line!(error),
+            Level::WARN => line!(warn),
+            _ => line!(info),
+        }
+    }
+
+    fn log_answer(&self, answer: Answer) {
+        info!(
+            request = self.request.as_str(),
+            source = self.source_name(),
+            id = self.id.as_ref().map(MessageId::as_str),
+            r#type = self.event_type.get().map(EventType::as_str),
+            result = answer.result().word(),
+            elapsed = self.elapsed(),
+            "answered"
+        );
+    }
+
+    /// Logs that a destination which is not required did not accept.
+    pub(super) fn optional_failed(&self, destination: &str, failure: &Failure) {
+        warn!(
+            request = self.request.as_str(),
+            source = self.source_name(),
+            id = self.id.as_ref().map(MessageId::as_str),
+            r#type = self.event_type.get().map(EventType::as_str),
+            result = failure.outcome.word(),
+            reason = %failure.reason,
+            destination,
+            elapsed = self.elapsed(),
+            "a destination that is not required did not accept"
+        );
+    }
+
+    /// Logs that an id not yet delivered came with another body.
+    pub(super) fn body_changed(&self) {
+        warn!(
+            request = self.request.as_str(),
+            source = self.source_name(),
+            id = self.id.as_ref().map(MessageId::as_str),
+            "an id that is not yet delivered came with another body; the one now signed is delivered"
+        );
+    }
+
+    /// The refusal of a request whose budget ended before its deliveries did.
+    pub(super) fn late(&self) -> Refusal {
+        let (Some(plan), Some(source)) = (self.progress.plan.get(), &self.source) else {
+            return Refusal::InFlight;
+        };
+        let ended = self.progress.ended();
+        let mut undelivered = Undelivered::default();
+        for &number in plan {
+            let target = &source.destinations[number];
+            if !target.destination.required() {
+                continue;
+            }
+            match ended.iter().find(|(ended, _)| *ended == number) {
+                None => undelivered.pending.push(Arc::clone(&target.name)),
+                Some((_, Some(failure))) => undelivered
+                    .failures
+                    .push((Arc::clone(&target.name), failure.clone())),
+                Some((_, None)) => {}
+            }
+        }
+        Refusal::Undelivered(Arc::new(undelivered))
+    }
+
+    fn source_name(&self) -> &str {
+        self.source.as_ref().map_or("", |source| &source.name)
+    }
+
+    /// Seconds since the first byte, to the millisecond.
+    fn elapsed(&self) -> f64 {
+        (self.began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0
+    }
+}
+
+impl Progress {
+    /// Notes how the delivery to a destination ended.
+    pub(super) fn end(&self, number: usize, failure: Option<Failure>) {
+        self.ended
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((number, failure));
+    }
+
+    fn ended(&self) -> SmallVec<[(usize, Option<Failure>); 1]> {
+        self.ended
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Says the outcome while there is still work to do.
+    pub(super) fn say(&self, outcome: Outcome) {
+        *self.early.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+    }
+
+    /// The outcome, if it was said early.
+    pub(super) fn said(&self) -> Option<Outcome> {
+        self.early
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+}

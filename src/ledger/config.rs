@@ -1,0 +1,73 @@
+use std::time::Duration;
+
+use crate::setting::Section;
+
+/// The section `ledger`, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerConfig {
+    /// How long an id is known, from its last receipt.
+    pub retention: Duration,
+    /// How many ids are kept in memory, over all sources.
+    pub max_entries: u64,
+}
+
+impl Default for LedgerConfig {
+    fn default() -> Self {
+        Self {
+            // Svix retries for 27.6 h; with its jitter of ±20 % that is 33 h.
+            retention: Duration::from_secs(34 * 3600),
+            max_entries: 1_000_000,
+        }
+    }
+}
+
+/// The stores that the contract names and this version does not have.
+const LATER: [&str; 2] = ["journal", "redis"];
+
+impl LedgerConfig {
+    /// Reads the section; `None` when something in it is wrong, and then the
+    /// problems are added.
+    pub fn read(section: &mut Section<'_>) -> Option<Self> {
+        let default = Self::default();
+        let retention = match section.entry("retention") {
+            None => Some(default.retention),
+            Some(entry) => entry.read().and_then(|retention: Duration| {
+                if retention.is_zero() {
+                    entry.error(
+                        "is zero, which would deliver every repeat",
+                        "how long a delivered id is known, as in `\"34h\"`",
+                    );
+                }
+                (!retention.is_zero()).then_some(retention)
+            }),
+        };
+        let max_entries = match section.entry("max_entries") {
+            None => Some(default.max_entries),
+            Some(entry) => entry.read().and_then(|max_entries: u64| {
+                if max_entries == 0 {
+                    entry.error(
+                        "is zero, which would deliver every repeat",
+                        "how many ids are kept in memory, as in `1_000_000`",
+                    );
+                }
+                (max_entries > 0).then_some(max_entries)
+            }),
+        };
+        let mut stored = false;
+        for key in LATER {
+            if let Some(entry) = section.entry(key) {
+                stored = true;
+                entry.error(
+                    "is not in this version, which keeps the ledger in memory only",
+                    "take the key out; ids are then forgotten at a restart and not shared by \
+                     replicas, so consumers should tell repeats by `hookward-id`",
+                );
+            }
+        }
+        let config = Self {
+            retention: retention?,
+            max_entries: max_entries?,
+        };
+        (!stored).then_some(config)
+    }
+}

@@ -1,0 +1,243 @@
+use std::fmt;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use smallvec::SmallVec;
+use tokio::sync::Notify;
+
+use super::claim::IdDigest;
+use super::record::{Millis, Record, Standing, millis};
+use super::{BodyDigest, Claim, Ledger, LedgerAway};
+
+/// One run of an id: what it started from and how far it is. Shared by the
+/// reservation, the map of running ids and all who wait.
+pub(super) struct Run<A> {
+    pub(super) body: BodyDigest,
+    pub(super) signed: u64,
+    /// What was known before and still counts. A resend starts from
+    /// [`Standing::Resending`] and no receipts.
+    pub(super) earlier: Option<Box<Record>>,
+    /// Whether `earlier` was of another body.
+    body_changed: bool,
+    progress: Mutex<Progress<A>>,
+    done: Notify,
+}
+
+struct Progress<A> {
+    accepted: Accepted,
+    /// None while it runs; then what waiters are told.
+    outcome: Option<Option<A>>,
+}
+
+/// The destinations that accepted in this run, and when.
+pub(super) type Accepted = SmallVec<[(Arc<str>, Millis); 2]>;
+
+impl<A> Run<A> {
+    pub(super) fn new(claim: &Claim, earlier: Option<Record>) -> Self {
+        Self {
+            body: claim.body,
+            signed: claim.signed,
+            body_changed: earlier.as_ref().is_some_and(|r| r.body != claim.body),
+            earlier: earlier.map(Box::new),
+            progress: Mutex::new(Progress {
+                accepted: SmallVec::new(),
+                outcome: None,
+            }),
+            done: Notify::new(),
+        }
+    }
+
+    /// The destinations that have accepted in this run so far.
+    pub(super) fn accepted(&self) -> Accepted {
+        self.progress().accepted.clone()
+    }
+
+    fn finish(&self, outcome: Option<A>) {
+        self.progress().outcome = Some(outcome);
+        self.done.notify_waiters();
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress<A>> {
+        // What is inside is whole after every statement that changes it.
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<A: Clone> Run<A> {
+    fn outcome(&self) -> Option<Option<A>> {
+        self.progress().outcome.clone()
+    }
+}
+
+/// The right to run an id, held by one at a time.
+///
+/// Dropped without [`settle`](Self::settle), as by a panic or an abort, it
+/// releases the id: receipts are kept, and waiters are told that there is no
+/// outcome.
+#[must_use = "dropping it releases the id"]
+pub struct Reservation<A> {
+    ledger: Arc<Ledger<A>>,
+    run: Arc<Run<A>>,
+    id: IdDigest,
+    claim: Claim,
+    settled: bool,
+}
+
+impl<A> Reservation<A> {
+    pub(super) fn new(
+        ledger: Arc<Ledger<A>>,
+        run: Arc<Run<A>>,
+        id: IdDigest,
+        claim: Claim,
+    ) -> Self {
+        Self {
+            ledger,
+            run,
+            id,
+            claim,
+            settled: false,
+        }
+    }
+
+    /// Whether `destination` has accepted this id, before or in this run, and so
+    /// must not be sent it again.
+    pub fn has_receipt(&self, destination: &str) -> bool {
+        let before = self.run.earlier.as_ref().is_some_and(|earlier| {
+            let number = self.ledger.names.number(destination);
+            number.is_some_and(|number| earlier.has_receipt(number))
+        });
+        before
+            || self
+                .run
+                .progress()
+                .accepted
+                .iter()
+                .any(|(name, _)| **name == *destination)
+    }
+
+    /// Whether it was delivered before and the sender deliberately sends it again.
+    pub fn is_resend(&self) -> bool {
+        let earlier = self.run.earlier.as_ref();
+        earlier.is_some_and(|earlier| earlier.standing == Standing::Resending)
+    }
+
+    /// Whether this id was partly delivered with another body.
+    pub fn body_changed(&self) -> bool {
+        self.run.body_changed
+    }
+
+    /// Notes that `destination` accepted at `at`. The receipt counts whatever
+    /// becomes of the run.
+    pub fn accept(&self, destination: &Arc<str>, at: SystemTime) {
+        let accepted = (Arc::clone(destination), millis(at));
+        self.run.progress().accepted.push(accepted);
+    }
+
+    /// Ends the run. With `delivered` the id is a duplicate from now on, else it
+    /// stays as it was but for the receipts of this run; an id without any is
+    /// forgotten. Whoever waits is told `answer`.
+    ///
+    /// # Errors
+    /// When the store is away; the id is released then.
+    pub async fn settle(
+        mut self,
+        delivered: bool,
+        answer: A,
+        now: SystemTime,
+    ) -> Result<(), LedgerAway> {
+        self.end(delivered, Some(answer), Some(now));
+        Ok(())
+    }
+
+    fn end(&mut self, delivered: bool, answer: Option<A>, now: Option<SystemTime>) {
+        self.settled = true;
+        let accepted = self.run.accepted();
+        let now = now.map(|now| self.ledger.forgetting.saw(now));
+        let record =
+            (delivered || !accepted.is_empty()).then(|| self.record(delivered, &accepted, now));
+        self.ledger.end(self.id, record);
+        self.run.finish(answer);
+    }
+
+    /// What is known of the id after this run.
+    fn record(&self, delivered: bool, accepted: &Accepted, now: Option<Millis>) -> Record {
+        let times = accepted.iter().map(|&(_, at)| at);
+        let mut record = match self.run.earlier.as_deref() {
+            Some(earlier) => earlier.clone(),
+            None => {
+                // Delivered without a receipt: nothing that had to accept was left.
+                let first = times.min().or(now).unwrap_or_default();
+                Record::new(
+                    &self.claim,
+                    first,
+                    self.ledger.names.intern(&self.claim.source),
+                )
+            }
+        };
+        for (destination, at) in accepted {
+            record.accept(self.ledger.names.intern(destination), *at);
+        }
+        record.settle(&self.claim, delivered);
+        record
+    }
+}
+
+impl<A> Drop for Reservation<A> {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.end(false, None, None);
+        }
+    }
+}
+
+impl<A> fmt::Debug for Reservation<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reservation")
+            .field("claim", &self.claim)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A place among those who wait for a running id.
+pub struct Waiter<A> {
+    run: Arc<Run<A>>,
+    body_differs: bool,
+}
+
+impl<A> Waiter<A> {
+    pub(super) fn new(run: &Arc<Run<A>>, claim: &Claim) -> Self {
+        Self {
+            run: Arc::clone(run),
+            body_differs: run.body != claim.body,
+        }
+    }
+
+    /// Whether the running one has another body.
+    pub fn body_differs(&self) -> bool {
+        self.body_differs
+    }
+}
+
+impl<A: Clone> Waiter<A> {
+    /// Waits until the run ends: its answer, or `None` when it was broken off and
+    /// the id is free again. There is no deadline here; the caller brings one.
+    pub async fn outcome(self) -> Option<A> {
+        // Counts as waiting from here, so an end between the look and the wait
+        // is not missed.
+        let done = pin!(self.run.done.notified());
+        if let Some(outcome) = self.run.outcome() {
+            return outcome;
+        }
+        done.await;
+        self.run.outcome().flatten()
+    }
+}
+
+impl<A> fmt::Debug for Waiter<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiter")
+            .field("body_differs", &self.body_differs)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,492 @@
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::{Body as _, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use prometheus::IntGauge;
+use rustix::io::Errno;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
+use tower::{Service, ServiceExt as _};
+
+use super::address::{Bound, SocketFile};
+use super::io::{Io, Socket};
+use super::{Connection, Limits, Listener, Stop};
+use crate::message::Protocol;
+
+/// What a new connection finds: its limits, and whether TLS is spoken.
+#[derive(Clone)]
+pub struct Door {
+    /// What it is held to.
+    pub limits: Limits,
+    /// What the handshake is done with; plain HTTP without.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+/// What [`serve`] goes by.
+pub struct ServeOptions {
+    /// Looked at for each new connection, so that a reload may swap it.
+    pub door: Arc<ArcSwap<Door>>,
+    /// Shows how many connections are open.
+    pub connections: IntGauge,
+    /// Tells when to stop.
+    pub stop: Stop,
+}
+
+/// The largest head (bytes): what Node takes too, and a webhook's is about 1 KiB.
+/// It bounds what 10 000 senders of half heads can make us keep.
+const MAX_HEAD: usize = 16 * 1024;
+
+/// The largest read at one time (bytes). Bodies come through a buffer that grows
+/// up to this while reads fill it; twice as much saves a large body a few calls
+/// a megabyte, and costs every connection twice the memory.
+const MAX_READ: usize = 32 * 1024;
+
+/// Accepts connections and answers their requests with the services that `make`
+/// gives, one for each connection, until `options.stop` says so and the last
+/// connection is gone. The number of connections that had to be cut.
+///
+/// # Errors
+/// When the runtime cannot watch the socket.
+pub async fn serve<M, S>(listener: Listener, make: M, options: ServeOptions) -> io::Result<usize>
+where
+    M: Fn(Arc<Connection>) -> S,
+    S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send + 'static,
+{
+    let mut acceptor = Acceptor::new(listener)?;
+    let stop = options.stop.clone();
+    let floor = Floor {
+        room: Arc::new(Room::default()),
+        tasks: TaskTracker::new(),
+        options,
+    };
+    let mut pause = Pause::default();
+    loop {
+        // The place is taken before the connection is, so that those past the
+        // limit wait in the kernel's queue and cost nothing here.
+        tokio::select! {
+            biased;
+            () = stop.closing() => break,
+            () = floor.place() => {}
+        }
+        let accepted = tokio::select! {
+            biased;
+            () = stop.closing() => break,
+            accepted = acceptor.accept() => accepted,
+        };
+        match accepted {
+            Ok(accepted) => {
+                pause.over();
+                floor.admit(accepted, &make);
+            }
+            // The sender was gone before we came to it.
+            Err(error) if is_passing(&error) => {}
+            Err(error) => {
+                pause.tell(&error);
+                tokio::select! {
+                    biased;
+                    () = stop.closing() => break,
+                    () = tokio::time::sleep(pause.next()) => {}
+                }
+            }
+        }
+    }
+    // Connections that the kernel completed are ours: closing the socket would
+    // reset them, so they are taken in and told that we are leaving.
+    for accepted in acceptor.last(floor.left()) {
+        floor.admit(accepted, &make);
+    }
+    Ok(floor.finish().await)
+}
+
+/// The connections that are open.
+struct Floor {
+    room: Arc<Room>,
+    tasks: TaskTracker,
+    options: ServeOptions,
+}
+
+impl Floor {
+    /// Waits until there is room for one more.
+    async fn place(&self) {
+        loop {
+            let freed = self.room.freed.notified();
+            if self.left() > 0 {
+                return;
+            }
+            freed.await;
+        }
+    }
+
+    /// How many more connections there is room for.
+    fn left(&self) -> usize {
+        let most = self.options.door.load().limits.max_connections;
+        most.saturating_sub(self.room.open.load(Ordering::Relaxed))
+    }
+
+    fn admit<M, S>(&self, accepted: Accepted, make: &M)
+    where
+        M: Fn(Arc<Connection>) -> S,
+        S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible>
+            + Clone
+            + Send
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        let place = Place::take(&self.room, &self.options.connections);
+        let door = self.options.door.load();
+        let stop = &self.options.stop;
+        let protocol = match door.tls {
+            None => Protocol::Http,
+            Some(_) => Protocol::Https,
+        };
+        let connection = Connection::new(accepted.peer, protocol, door.limits, stop.clone());
+        let connection = Arc::new(connection);
+        let io = Io::new(accepted.socket, Arc::clone(&connection));
+        let service = make(Arc::clone(&connection));
+        let guest = Guest {
+            connection,
+            service,
+            stop: stop.clone(),
+        };
+        let tls = door.tls.clone();
+        self.tasks.spawn(async move {
+            let _place = place;
+            match tls {
+                None => guest.serve(io).await,
+                Some(tls) => guest.serve_tls(io, tls).await,
+            }
+        });
+    }
+
+    /// Waits for the last connection, and cuts those that take too long.
+    async fn finish(self) -> usize {
+        let stop = &self.options.stop;
+        self.tasks.close();
+        let gone = self.tasks.wait();
+        let told = async {
+            stop.finishing().await;
+            tokio::select! {
+                () = stop.cutting() => {}
+                () = tokio::time::sleep(stop.within()) => {}
+            }
+        };
+        tokio::select! {
+            () = gone => return 0,
+            () = told => {}
+        }
+        let left = self.tasks.len();
+        stop.cut();
+        self.tasks.wait().await;
+        left
+    }
+}
+
+/// How many connections are open, and who waits for one to go.
+#[derive(Default)]
+struct Room {
+    open: AtomicUsize,
+    freed: Notify,
+}
+
+/// One open connection, counted for as long as this lives.
+struct Place {
+    room: Arc<Room>,
+    gauge: IntGauge,
+}
+
+impl Place {
+    fn take(room: &Arc<Room>, gauge: &IntGauge) -> Self {
+        room.open.fetch_add(1, Ordering::Relaxed);
+        gauge.inc();
+        Self {
+            room: Arc::clone(room),
+            gauge: gauge.clone(),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.room.open.fetch_sub(1, Ordering::Relaxed);
+        self.gauge.dec();
+        self.room.freed.notify_one();
+    }
+}
+
+/// One connection with the service that answers it.
+struct Guest<S> {
+    connection: Arc<Connection>,
+    service: S,
+    stop: Stop,
+}
+
+impl<S> Guest<S>
+where
+    S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send + 'static,
+{
+    async fn serve_tls(self, io: Io, tls: Arc<rustls::ServerConfig>) {
+        let Some(deadline) = self.connection.deadline() else {
+            return;
+        };
+        let stream = tokio::select! {
+            biased;
+            () = self.stop.finishing() => return,
+            () = sleep_until(deadline) => return,
+            stream = TlsAcceptor::from(tls).accept(io) => stream,
+        };
+        // A handshake that fails is the sender's to tell; it got an alert.
+        if let Ok(stream) = stream {
+            self.connection.shook_hands();
+            self.serve(stream).await;
+        }
+    }
+
+    async fn serve<T>(self, stream: T)
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let Self {
+            connection,
+            service,
+            stop,
+        } = self;
+        let shared = Arc::clone(&connection);
+        let answer = service_fn(move |request: Request<Incoming>| {
+            let connection = Arc::clone(&shared);
+            connection.head_whole(!request.body().is_end_stream());
+            let answer = service.clone().oneshot(request);
+            async move {
+                let mut response = answer.await?;
+                connection.answered(response.headers_mut());
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let http = http1::Builder::new()
+            .keep_alive(true)
+            // A sender that shuts its side down has hung up.
+            .half_close(false)
+            // It would also cut connections that wait for their next request.
+            .header_read_timeout(None)
+            .max_header_size(MAX_HEAD)
+            .max_buf_size(MAX_READ)
+            // Answers are small: one copy is cheaper than a list of buffers.
+            .writev(false)
+            .pipeline_flush(false)
+            .serve_connection(TokioIo::new(stream), answer);
+        let mut http = pin!(http);
+        let mut finishing = pin!(stop.finishing());
+        let mut cutting = pin!(stop.cutting());
+        let mut sleep = pin!(sleep_until(
+            connection.deadline().unwrap_or_else(Instant::now)
+        ));
+        let mut told = false;
+        let mut listening = false;
+
+        poll_fn(|cx| {
+            if stop.is_cut() {
+                return Poll::Ready(());
+            }
+            if !told && stop.is_finishing() {
+                http.as_mut().graceful_shutdown();
+                told = true;
+            }
+            // An error is the sender's doing, and nobody is left to tell.
+            if http.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            // Once is enough, as this is a task of its own: its waker never
+            // changes. Asking each time would have all connections meet at one
+            // lock at every turn.
+            if !listening {
+                listening = true;
+                let called = finishing.as_mut().poll(cx).is_ready();
+                if called | cutting.as_mut().poll(cx).is_ready() {
+                    cx.waker().wake_by_ref();
+                }
+            }
+            // The timer is left armed when the deadline moves away, which it
+            // does with each request, and set anew when it fires too early.
+            while let Some(deadline) = connection.deadline() {
+                if deadline < sleep.deadline() || sleep.is_elapsed() {
+                    sleep.as_mut().reset(deadline);
+                }
+                if sleep.as_mut().poll(cx).is_pending() {
+                    break;
+                }
+                if Instant::now() >= deadline {
+                    return Poll::Ready(());
+                }
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// A connection fresh from the kernel.
+struct Accepted {
+    socket: Socket,
+    peer: Option<IpAddr>,
+}
+
+impl Accepted {
+    fn tcp(stream: TcpStream, peer: IpAddr) -> Self {
+        // Answers are written whole; waiting for more would only delay them.
+        // A socket that refuses is already gone, which its reader will find.
+        let _ = stream.set_nodelay(true);
+        Self {
+            socket: Socket::Tcp(stream),
+            peer: Some(peer.to_canonical()),
+        }
+    }
+
+    fn unix(stream: UnixStream) -> Self {
+        Self {
+            socket: Socket::Unix(stream),
+            peer: None,
+        }
+    }
+}
+
+enum Acceptor {
+    Tcp(TcpListener),
+    Unix(UnixListener, SocketFile),
+}
+
+impl Acceptor {
+    fn new(listener: Listener) -> io::Result<Self> {
+        match listener.socket {
+            Bound::Tcp(socket) => TcpListener::from_std(socket).map(Acceptor::Tcp),
+            Bound::Unix(socket, file) => {
+                UnixListener::from_std(socket).map(|socket| Acceptor::Unix(socket, file))
+            }
+        }
+    }
+
+    async fn accept(&mut self) -> io::Result<Accepted> {
+        match self {
+            Acceptor::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                Ok(Accepted::tcp(stream, peer.ip()))
+            }
+            Acceptor::Unix(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                Ok(Accepted::unix(stream))
+            }
+        }
+    }
+
+    /// Takes what still waits in the kernel's queue, at most `room`, and closes
+    /// the socket. The runtime is not asked, because it may not have heard yet
+    /// of what the kernel already has.
+    fn last(self, room: usize) -> Vec<Accepted> {
+        let mut last = Vec::new();
+        match self {
+            Acceptor::Tcp(listener) => {
+                let listener = listener.into_std().into_iter();
+                let accepted = listener.flat_map(|l| std::iter::from_fn(move || l.accept().ok()));
+                for (stream, peer) in accepted.take(room) {
+                    let stream = stream.set_nonblocking(true).map(|()| stream);
+                    let stream = stream.and_then(TcpStream::from_std);
+                    last.extend(stream.map(|stream| Accepted::tcp(stream, peer.ip())));
+                }
+            }
+            Acceptor::Unix(listener, _file) => {
+                let listener = listener.into_std().into_iter();
+                let accepted = listener.flat_map(|l| std::iter::from_fn(move || l.accept().ok()));
+                for (stream, _) in accepted.take(room) {
+                    let stream = stream.set_nonblocking(true).map(|()| stream);
+                    let stream = stream.and_then(UnixStream::from_std);
+                    last.extend(stream.map(Accepted::unix));
+                }
+            }
+        }
+        last
+    }
+}
+
+/// Whether an accept failed because of the one connection it was for.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    )
+}
+
+/// How long to wait after an accept that failed for want of something: without
+/// a pause it would fail again at once, and for ever, since the connection
+/// that cannot be taken stays in the queue.
+struct Pause {
+    next: Duration,
+    told: Option<Instant>,
+}
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self {
+            next: Self::LEAST,
+            told: None,
+        }
+    }
+}
+
+impl Pause {
+    /// The first wait; each further one is twice as long.
+    const LEAST: Duration = Duration::from_millis(100);
+    /// The longest wait.
+    const MOST: Duration = Duration::from_secs(1);
+    /// How long one line in the log is enough.
+    const QUIET: Duration = Duration::from_secs(5);
+
+    fn over(&mut self) {
+        self.next = Self::LEAST;
+    }
+
+    fn next(&mut self) -> Duration {
+        let pause = self.next;
+        self.next = (pause * 2).min(Self::MOST);
+        pause
+    }
+
+    fn tell(&mut self, error: &io::Error) {
+        if self.told.is_some_and(|told| told.elapsed() < Self::QUIET) {
+            return;
+        }
+        self.told = Some(Instant::now());
+        let hint = match Errno::from_io_error(error) {
+            Some(Errno::MFILE) => "the limit of open files of this process is reached",
+            Some(Errno::NFILE) => "the machine's limit of open files is reached",
+            Some(Errno::NOBUFS | Errno::NOMEM) => "the kernel has no memory left",
+            _ => "",
+        };
+        tracing::error!(%error, hint, "cannot accept connections; trying again");
+    }
+}

@@ -1,0 +1,209 @@
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use figment::value::Value;
+
+use crate::key::{self, KeyProblem, SigningKey};
+use crate::setting::{Entry, Name, OffOr, Secret, SecretSource, Section, Setting};
+
+/// How a source verifies: `secrets`, `tolerance` and `future_tolerance` of
+/// `[sources.NAME]`, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VerifyConfig {
+    /// With which keys.
+    pub keys: VerifyKeys,
+    /// How long ago a message may have been signed; off for any time ago.
+    pub tolerance: OffOr<Duration>,
+    /// How far ahead of our clock it may have been signed.
+    pub future_tolerance: Duration,
+}
+
+/// The keys of a source. A source without any has to say so in a word that
+/// nobody writes by mistake.
+#[derive(Clone, Debug, PartialEq)]
+pub enum VerifyKeys {
+    /// None: everything is taken, from anybody.
+    DangerouslyUnverified,
+    /// These, in the order in which they are tried. At least one.
+    Keys(Vec<NamedKey>),
+}
+
+/// A key with the name it is counted and logged under.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamedKey {
+    /// Its name, or its number from 1.
+    pub name: Arc<str>,
+    /// Where it is kept.
+    pub source: SecretSource,
+    /// The key; several when a named text holds several, newest first; empty
+    /// when secrets were not read.
+    pub keys: Vec<SigningKey>,
+}
+
+/// What opens a source.
+const OPEN: &str = "dangerously-unverified";
+/// How far a signed time may be from ours (as Standard Webhooks suggests).
+const TOLERANCE: Duration = Duration::from_secs(5 * 60);
+
+impl VerifyConfig {
+    /// Reads it from the section of a source. `None` when there is no usable
+    /// key; the problems are in the section's reader.
+    pub fn read(section: &mut Section<'_>) -> Option<Self> {
+        let tolerance = section.get_or("tolerance", OffOr::On(TOLERANCE));
+        let future_tolerance = section.get_or("future_tolerance", TOLERANCE);
+        Some(Self {
+            keys: VerifyKeys::read(section)?,
+            tolerance,
+            future_tolerance,
+        })
+    }
+}
+
+impl VerifyKeys {
+    fn read(section: &mut Section<'_>) -> Option<Self> {
+        let hint = || {
+            format!(
+                "{}, as in `secrets = \"env:NAME\"`; only `secrets = \"{OPEN}\"` goes without",
+                key::FORM
+            )
+        };
+        let Some(entry) = section.entry("secrets") else {
+            section.missing("secrets", hint());
+            return None;
+        };
+        if matches!(entry.value(), Value::Array(_, items) if items.is_empty()) {
+            entry.error("is empty", hint());
+            return None;
+        }
+        let list = entry.items();
+        let (open, rest): (Vec<_>, Vec<_>) = list.into_iter().partition(opens);
+        if let (Some(open), false) = (open.first(), open.len() == 1 && rest.is_empty()) {
+            open.error(
+                "opens the source to anybody, and stands beside others",
+                format!("name the keys, or write `secrets = \"{OPEN}\"` alone"),
+            );
+        } else if open.len() == 1 {
+            return Some(VerifyKeys::DangerouslyUnverified);
+        }
+        let mut reading = Reading::default();
+        let mut good = open.is_empty();
+        for entry in rest {
+            good &= reading.take(entry);
+        }
+        good.then_some(VerifyKeys::Keys(reading.keys))
+    }
+}
+
+fn opens(entry: &Entry<'_>) -> bool {
+    entry.text().is_some_and(|text| text.trim() == OPEN)
+}
+
+/// The keys of a source so far.
+#[derive(Default)]
+struct Reading {
+    keys: Vec<NamedKey>,
+    names: HashSet<Arc<str>>,
+    /// How many keys there are: a text may hold several.
+    count: usize,
+}
+
+impl Reading {
+    /// Takes one item of the list; false when it has a problem.
+    fn take(&mut self, entry: Entry<'_>) -> bool {
+        if !entry.is_table() {
+            return self.take_secret(None, &entry);
+        }
+        let Some(mut table) = entry.section() else {
+            return false;
+        };
+        let name_entry = table.entry("name");
+        let name = name_entry.as_ref().map(Entry::read::<Name>);
+        let Some(secret) = table.entry("secret") else {
+            table.missing("secret", Secret::FORM);
+            return false;
+        };
+        match (name_entry, name) {
+            (_, Some(None)) => {
+                self.take_secret(None, &secret);
+                false
+            }
+            (Some(entry), Some(Some(name))) => self.take_secret(Some((name, &entry)), &secret),
+            _ => self.take_secret(None, &secret),
+        }
+    }
+
+    fn take_secret(&mut self, name: Option<(Name, &Entry<'_>)>, entry: &Entry<'_>) -> bool {
+        let Some(secret) = entry.read::<Secret>() else {
+            return false;
+        };
+        let keys = match secret.expose().map(SigningKey::parse_all).transpose() {
+            Ok(keys) => keys.unwrap_or_default(),
+            Err(problem) => {
+                entry.error(problem.to_string(), hint(problem));
+                return false;
+            }
+        };
+        if keys.iter().any(SigningKey::is_short) {
+            entry.warn(
+                format!("holds a signing key shorter than {} bytes", key::SHORT),
+                "Standard Webhooks asks for 24 to 64 random bytes: let the sender make a new one",
+            );
+        }
+        let source = secret.source();
+        match name {
+            Some((name, name_entry)) => {
+                self.count += keys.len().max(1);
+                self.add(name.shared(), source, keys, name_entry)
+            }
+            None if keys.is_empty() => {
+                self.count += 1;
+                self.add(self.count.to_string().into(), source, keys, entry)
+            }
+            None => {
+                let mut good = true;
+                for key in keys {
+                    self.count += 1;
+                    good &= self.add(self.count.to_string().into(), source, vec![key], entry);
+                }
+                good
+            }
+        }
+    }
+
+    fn add(
+        &mut self,
+        name: Arc<str>,
+        source: &SecretSource,
+        keys: Vec<SigningKey>,
+        entry: &Entry<'_>,
+    ) -> bool {
+        if !self.names.insert(Arc::clone(&name)) {
+            entry.error(
+                format!("gives a second key the name `{name}`"),
+                "each key of a source has a name of its own; one without is called by its number from 1",
+            );
+            return false;
+        }
+        self.keys.push(NamedKey {
+            name,
+            source: source.clone(),
+            keys,
+        });
+        true
+    }
+}
+
+fn hint(problem: KeyProblem) -> String {
+    match problem {
+        KeyProblem::Private => {
+            "use the public key, `whpk_…`, and let nobody but the sender have the private one"
+                .into()
+        }
+        KeyProblem::NotBase64 => format!(
+            "{}; `{OPEN}` stands alone, as `secrets = \"{OPEN}\"`",
+            key::FORM
+        ),
+        _ => key::FORM.into(),
+    }
+}

@@ -1,0 +1,159 @@
+//! Proves a request genuine and fresh (Standard Webhooks 1.0; contract §5).
+//!
+//! First the head: one header family, ids and times of good form, a time inside
+//! the window. Then, with the body, the signatures: `v1` against every symmetric
+//! key, `v1a` against every public one. What comes out is a [`Verified`], which
+//! nothing but this file makes.
+
+mod config;
+mod diagnose;
+mod head;
+mod rejection;
+mod tokens;
+mod window;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::HeaderMap;
+use subtle::{Choice, ConstantTimeEq as _};
+
+pub use config::{NamedKey, VerifyConfig, VerifyKeys};
+pub use diagnose::{Diagnosis, Finding, diagnose};
+pub use rejection::Rejection;
+
+use crate::key::{Scheme, SigningKey};
+use crate::message::{Envelope, Received, Verified};
+use crate::observe::KeyMetrics;
+use tokens::Tokens;
+use window::Window;
+
+/// What proves the requests of one source.
+pub struct Verifier {
+    keys: Keys,
+    window: Window,
+}
+
+enum Keys {
+    /// The source says `dangerously-unverified`.
+    Open,
+    Known(Box<[Key]>),
+}
+
+/// One key, ready to check and to be counted.
+struct Key {
+    name: Arc<str>,
+    key: SigningKey,
+    metrics: KeyMetrics,
+}
+
+impl Verifier {
+    /// Prepares the keys of `config`; `metrics` gives the handles of a key by its name.
+    pub fn new(config: &VerifyConfig, metrics: impl Fn(&str) -> KeyMetrics) -> Self {
+        let keys = match &config.keys {
+            VerifyKeys::DangerouslyUnverified => Keys::Open,
+            VerifyKeys::Keys(named) => Keys::Known(
+                named
+                    .iter()
+                    .flat_map(|named| named.keys.iter().map(move |key| (&named.name, key)))
+                    .map(|(name, key)| Key {
+                        name: Arc::clone(name),
+                        key: key.clone(),
+                        metrics: metrics(name),
+                    })
+                    .collect(),
+            ),
+        };
+        Self {
+            keys,
+            window: Window {
+                tolerance: config.tolerance,
+                future_tolerance: config.future_tolerance,
+            },
+        }
+    }
+
+    /// Whether the source says `dangerously-unverified`.
+    pub fn is_open(&self) -> bool {
+        matches!(self.keys, Keys::Open)
+    }
+
+    /// Looks at the head alone, before the body is read: header family, forms,
+    /// and the window at `now`. An open source asks for nothing, and takes the
+    /// signature headers along where they are in good form.
+    ///
+    /// # Errors
+    /// A [`Rejection`] of any kind but [`Rejection::NoKeyMatched`]; never for an
+    /// open source.
+    pub fn admit(
+        &self,
+        headers: &HeaderMap,
+        now: SystemTime,
+    ) -> Result<Option<Envelope>, Rejection> {
+        if self.is_open() {
+            return Ok(head::read(headers).ok());
+        }
+        let envelope = head::read(headers)?;
+        self.window.check(envelope.timestamp.seconds(), now)?;
+        Ok(Some(envelope))
+    }
+
+    /// Proves a request with its body, and counts the key that matched. The
+    /// window is checked again, so that a [`Verified`] always was fresh at `now`:
+    /// give the time at which the head was admitted if a slow body is not to count.
+    ///
+    /// # Errors
+    /// [`Rejection::NoKeyMatched`], and whatever [`Verifier::admit`] would have said.
+    pub fn verify(&self, mut received: Received, now: SystemTime) -> Result<Verified, Rejection> {
+        let Keys::Known(keys) = &self.keys else {
+            return Ok(Verified::dangerously_unproven(received));
+        };
+        let envelope = received.envelope.take().ok_or(Rejection::Unsigned)?;
+        self.window.check(envelope.timestamp.seconds(), now)?;
+        let tokens = Tokens::read(&envelope.signature)?;
+        let key = keys
+            .iter()
+            .find(|key| matches(&key.key, &tokens, &envelope, &received.body))
+            .ok_or(Rejection::NoKeyMatched)?;
+        key.metrics.verified.inc();
+        key.metrics.last_verified.set(
+            now.duration_since(UNIX_EPOCH)
+                .unwrap_or_default()
+                .as_secs_f64(),
+        );
+        Ok(Verified::proven(received, envelope, Arc::clone(&key.name)))
+    }
+}
+
+/// Whether `key` made one of the signatures. A key whose scheme no token uses
+/// costs nothing; the MAC of a symmetric one is computed once for all tokens.
+fn matches(key: &SigningKey, tokens: &Tokens, envelope: &Envelope, body: &[u8]) -> bool {
+    let (id, timestamp) = (envelope.id.as_str(), envelope.timestamp.as_str());
+    match key.scheme() {
+        Scheme::V1 => {
+            if tokens.v1.is_empty() {
+                return false;
+            }
+            let Some(mac) = key.mac(id, timestamp, body) else {
+                return false;
+            };
+            // Every token is compared whole, whichever matches.
+            let any = tokens
+                .v1
+                .iter()
+                .fold(Choice::from(0), |any, token| any | mac.ct_eq(token));
+            any.into()
+        }
+        Scheme::V1a => {
+            let dot = b".".as_slice();
+            let signed = [id.as_bytes(), dot, timestamp.as_bytes(), dot, body];
+            tokens
+                .v1a
+                .iter()
+                .any(|signature| key.checks(&signed, signature))
+        }
+    }
+}

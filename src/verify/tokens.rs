@@ -1,0 +1,71 @@
+//! The signature header: tokens split at single spaces, each a version, a comma
+//! and base64.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderValue;
+use smallvec::SmallVec;
+
+use super::Rejection;
+
+/// The longest signature header (bytes): 16 tokens of the longest scheme are 1 487.
+const LONGEST: usize = 4096;
+/// The most tokens. Svix sends up to 11 while keys rotate.
+const MOST: usize = 16;
+
+/// The well-formed signatures of a header, by scheme. Nothing is on the heap.
+#[derive(Default)]
+pub(super) struct Tokens {
+    /// `v1`: HMAC-SHA256.
+    pub(super) v1: SmallVec<[[u8; 32]; MOST]>,
+    /// `v1a`: ed25519.
+    pub(super) v1a: SmallVec<[[u8; 64]; MOST]>,
+}
+
+impl Tokens {
+    /// Reads what is well formed; any other token is skipped, so that a sender
+    /// can begin a new scheme beside the old one.
+    ///
+    /// # Errors
+    /// [`Rejection::BadSignature`] when the header is out of its form.
+    pub(super) fn read(header: &HeaderValue) -> Result<Self, Rejection> {
+        check_form(header)?;
+        let mut tokens = Self::default();
+        for token in split(header.as_bytes()) {
+            if let Some(mac) = token.strip_prefix(b"v1,") {
+                tokens.v1.extend(decode::<44, 32>(mac));
+            } else if let Some(signature) = token.strip_prefix(b"v1a,") {
+                tokens.v1a.extend(decode::<88, 64>(signature));
+            }
+        }
+        Ok(tokens)
+    }
+}
+
+/// Checks length and number of tokens.
+///
+/// # Errors
+/// [`Rejection::BadSignature`] when the header is out of its form.
+pub(super) fn check_form(header: &HeaderValue) -> Result<(), Rejection> {
+    let bytes = header.as_bytes();
+    let good = (1..=LONGEST).contains(&bytes.len()) && split(bytes).take(MOST + 1).count() <= MOST;
+    good.then_some(()).ok_or(Rejection::BadSignature)
+}
+
+/// The tokens, without the empty ones between two spaces.
+fn split(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    bytes
+        .split(|&b| b == b' ')
+        .filter(|token| !token.is_empty())
+}
+
+/// Decodes `LENGTH` characters of canonical standard base64 into `BYTES` bytes.
+fn decode<const LENGTH: usize, const BYTES: usize>(text: &[u8]) -> Option<[u8; BYTES]> {
+    if text.len() != LENGTH {
+        return None;
+    }
+    // The decoder wants room for whole groups of three: 33 bytes for 32, 66 for 64.
+    let mut room = [0u8; 66];
+    let length = STANDARD.decode_slice(text, &mut room).ok()?;
+    room[..length].try_into().ok()
+}
