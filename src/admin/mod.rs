@@ -197,9 +197,7 @@ async fn act<S: Subject>(subject: &S, action: Action) -> Answer {
                 .checked_sub(since)
                 .unwrap_or(SystemTime::UNIX_EPOCH);
             match subject.forget_since(&source, since) {
-                Some(forgotten) => {
-                    json_answer(StatusCode::OK, &json!({ "forgotten": forgotten }))
-                }
+                Some(forgotten) => json_answer(StatusCode::OK, &json!({ "forgotten": forgotten })),
                 None => error(StatusCode::NOT_FOUND, "no such source"),
             }
         }
@@ -271,7 +269,10 @@ fn ready(readiness: Readiness, query: &str) -> Answer {
 
 fn metrics(metrics: Option<String>) -> Answer {
     let Some(metrics) = metrics else {
-        return error(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written");
+        return error(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the metrics cannot be written",
+        );
     };
     let mut answer = text(StatusCode::OK, metrics);
     answer.headers_mut().insert(

@@ -129,7 +129,10 @@ async fn readiness_names_what_is_away_and_is_strict_when_asked() {
         ..Still::default()
     };
     let (status, body) = ask(away(), "GET", "/readyz", None).await;
-    assert_eq!((status, &*body), (200, "degraded: destination `billing`: circuit open\n"));
+    assert_eq!(
+        (status, &*body),
+        (200, "degraded: destination `billing`: circuit open\n")
+    );
     assert_eq!(ask(away(), "GET", "/readyz?strict", None).await.0, 503);
     assert_eq!(ask(away(), "GET", "/readyz?strict=1", None).await.0, 503);
     let draining = Still {
@@ -139,7 +142,10 @@ async fn readiness_names_what_is_away_and_is_strict_when_asked() {
         },
         ..Still::default()
     };
-    assert_eq!(ask(draining, "GET", "/readyz", None).await, (503, "draining\n".into()));
+    assert_eq!(
+        ask(draining, "GET", "/readyz", None).await,
+        (503, "draining\n".into())
+    );
 }
 
 #[tokio::test]
@@ -155,7 +161,11 @@ async fn an_id_is_percent_decoded_and_forgotten() {
         ("/ledger/clerk?since=soon", 400),
         ("/ledger/clerk", 400),
     ] {
-        assert_eq!(ask(guarded(), "DELETE", path, token).await.0, status, "{path}");
+        assert_eq!(
+            ask(guarded(), "DELETE", path, token).await.0,
+            status,
+            "{path}"
+        );
     }
 }
 
@@ -173,6 +183,10 @@ async fn a_bad_reload_is_told_with_its_problems() {
 #[tokio::test]
 async fn unknown_paths_are_not_found() {
     for path in ["/", "/nothing", "/ledger", "/status/more"] {
-        assert_eq!(ask(guarded(), "GET", path, Some(TOKEN)).await.0, 404, "{path}");
+        assert_eq!(
+            ask(guarded(), "GET", path, Some(TOKEN)).await.0,
+            404,
+            "{path}"
+        );
     }
 }

@@ -61,9 +61,11 @@ impl Doors {
             server_door(config, open_files),
             &mut problems,
         );
-        let admin = config.admin.listen.as_ref().map(|address| {
-            Opening::bind("admin.listen", address, admin_door(), &mut problems)
-        });
+        let admin = config
+            .admin
+            .listen
+            .as_ref()
+            .map(|address| Opening::bind("admin.listen", address, admin_door(), &mut problems));
         let admin = match admin {
             Some(Some(admin)) => Some(admin),
             Some(None) => return Err(problems),
@@ -79,11 +81,11 @@ impl Doors {
     }
 
     pub(super) fn server_address(&self) -> String {
-        self.inner().server.local.clone()
+        self.inner().server.url()
     }
 
     pub(super) fn admin_address(&self) -> Option<String> {
-        self.inner().admin.as_ref().map(|admin| admin.local.clone())
+        self.inner().admin.as_ref().map(Opening::url)
     }
 
     /// Begins to serve what is bound.
@@ -133,7 +135,10 @@ impl Doors {
         inner.server.door.store(Arc::new(server_door));
         if let Some(mut server) = server.flatten() {
             self.serve_requests(&mut server, state, &runtime);
-            tracing::info!(address = server.local, "requests are taken here from now on");
+            tracing::info!(
+                address = server.local,
+                "requests are taken here from now on"
+            );
             let old = std::mem::replace(&mut inner.server, server);
             old.retire(config.server.idle_timeout, &runtime);
         }
@@ -185,7 +190,8 @@ impl Doors {
             })
         };
         if let Some((listener, options)) = opening.begin(gauge) {
-            self.tasks.spawn_on(told(serve(listener, make, options)), runtime);
+            self.tasks
+                .spawn_on(told(serve(listener, make, options)), runtime);
         }
     }
 
@@ -206,7 +212,8 @@ impl Doors {
             })
         };
         if let Some((listener, options)) = opening.begin(gauge) {
-            self.tasks.spawn_on(told(serve(listener, make, options)), runtime);
+            self.tasks
+                .spawn_on(told(serve(listener, make, options)), runtime);
         }
     }
 
@@ -215,8 +222,7 @@ impl Doors {
     }
 }
 
-type Answering =
-    Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send>>;
+type Answering = Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send>>;
 
 impl Opening {
     fn bind(
@@ -239,12 +245,20 @@ impl Opening {
                     key: key.into(),
                     message: format!("cannot be bound: {error}"),
                     place: Place::Nowhere,
-                    hint: (error.kind() == io::ErrorKind::AddrInUse).then(|| {
-                        format!("something else listens there; choose another `{key}`")
-                    }),
+                    hint: (error.kind() == io::ErrorKind::AddrInUse)
+                        .then(|| format!("something else listens there; choose another `{key}`")),
                 });
                 None
             }
+        }
+    }
+
+    /// `http://127.0.0.1:8080`, `https://…`, or `unix:/path`.
+    fn url(&self) -> String {
+        match (&self.address, &self.door.load().tls) {
+            (Address::Unix(_), _) => self.local.clone(),
+            (Address::Tcp(_), None) => format!("http://{}", self.local),
+            (Address::Tcp(_), Some(_)) => format!("https://{}", self.local),
         }
     }
 

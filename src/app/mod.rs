@@ -251,9 +251,7 @@ impl State {
         self.doors.change(self, &new.config)?;
         let server = &new.config.server;
         self.shared.in_flight.set_limit(server.max_in_flight);
-        self.shared
-            .buffers
-            .set_limit(server.max_buffered.bytes());
+        self.shared.buffers.set_limit(server.max_buffered.bytes());
         self.shared.ledger.reconfigure(&new.config.ledger);
         new.tell_dangers();
         new.tell_restarts(&old.config);

@@ -128,4 +128,3 @@ impl State {
 fn when(seconds: f64) -> Option<String> {
     (seconds > 0.0).then(|| rfc3339(UNIX_EPOCH + Duration::from_secs_f64(seconds)))
 }
-

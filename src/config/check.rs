@@ -22,6 +22,8 @@ pub(super) struct Whole<'a> {
     pub(super) sources: &'a [(Name, Option<Source>)],
     pub(super) destinations: &'a [(Name, Option<DestinationConfig>)],
     pub(super) routes: &'a [Route],
+    /// Whether there is a file.
+    pub(super) found: bool,
     /// Whether every route could be read.
     pub(super) complete: bool,
 }
@@ -73,11 +75,14 @@ impl Whole<'_> {
 
 fn anything_to_do(whole: &Whole<'_>) {
     if whole.blank("sources") {
-        whole.reader.error(
-            "sources",
-            "names no source: there is nothing to do",
-            "`hookward init` prints a small configuration; it is looked for in `--config`, `HOOKWARD_CONFIG`, `./hookward.toml` and `/etc/hookward/hookward.toml`",
-        );
+        let hint = if whole.found {
+            "`hookward init` prints a small configuration to begin with"
+        } else {
+            "no file was found: name one with `--config` or `HOOKWARD_CONFIG`, or have a `hookward.toml` here or in `/etc/hookward`; `hookward init` prints one to begin with"
+        };
+        whole
+            .reader
+            .error("sources", "names no source: there is nothing to do", hint);
     } else if whole.blank("destinations") {
         whole.reader.error(
             "destinations",
@@ -275,7 +280,7 @@ fn otherwise(whole: &Whole<'_>, route: &Route) {
 
 fn unreached(whole: &Whole<'_>) {
     const NOWHERE: &str = "write `to = \"NAME\"` in the source, or `[[routes]]` with `to`";
-    if whole.sources.is_empty() {
+    if whole.sources.is_empty() || whole.destinations.is_empty() {
         return;
     }
     if whole.routes.is_empty() {

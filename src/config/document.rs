@@ -49,7 +49,10 @@ impl Document {
         };
         let mut problems = Problems::default();
         if let Some(offset) = too_deep(text) {
-            problems.push(told("a key has too many dots".into(), Some(offset)));
+            problems.push(told(
+                "the file has a key with too many dots".into(),
+                Some(offset),
+            ));
             return Err(problems);
         }
         let (table, errors) = DeTable::parse_recoverable(text);
@@ -70,7 +73,7 @@ impl Document {
             // One slip of the pen can be told several times over.
             let line = offset.map(|offset| lines.line(offset));
             if line.is_none() || line != last {
-                let message = format!("is not TOML: {}", error.message());
+                let message = format!("the file is not TOML: {}", error.message());
                 problems.push(told(message, offset));
             }
             last = line;

@@ -26,7 +26,7 @@ impl Environment {
     ///
     /// # Errors
     /// When it is not UTF-8, as a problem that names it.
-    pub(super) fn text(&self, name: &str) -> Result<Option<&str>, Problem> {
+    pub(super) fn text(&self, name: &str) -> Result<Option<&str>, Box<Problem>> {
         match self.0.get(&OsString::from(name)) {
             None => Ok(None),
             Some(value) => match value.to_str() {
@@ -58,14 +58,14 @@ impl Environment {
             };
             match read {
                 Ok(variable) => match found.iter().find(|other| other.keys == variable.keys) {
-                    Some(other) => problems.push(about(
+                    Some(other) => problems.push(*about(
                         &shown,
                         &format!("sets the same key as `{}`", other.name),
                         "keep one of the two",
                     )),
                     None => found.push(variable),
                 },
-                Err(problem) => problems.push(problem),
+                Err(problem) => problems.push(*problem),
             }
         }
         found
@@ -87,7 +87,7 @@ pub(super) struct Variable {
 }
 
 impl Variable {
-    fn read(name: &str, key: &str, text: &str, file: &Dict) -> Result<Self, Problem> {
+    fn read(name: &str, key: &str, text: &str, file: &Dict) -> Result<Self, Box<Problem>> {
         let parts: Vec<String> = key.split("__").map(str::to_ascii_lowercase).collect();
         if parts.iter().any(String::is_empty) {
             return Err(about(
@@ -119,7 +119,7 @@ impl Provider for Variable {
 
 /// The keys that `parts` name: those the file has, where it has them with `-`
 /// for `_` or in capitals; else as they are.
-fn reach(name: &str, parts: &[String], file: &Dict) -> Result<Vec<String>, Problem> {
+fn reach(name: &str, parts: &[String], file: &Dict) -> Result<Vec<String>, Box<Problem>> {
     const WHOLE: &str = "a list is set as a whole, as in `[\"a\", \"b\"]`";
     if parts[0] == "routes" {
         return Err(about(
@@ -168,7 +168,7 @@ fn path(keys: &[String]) -> String {
 }
 
 /// A text; or a list, a table or a quoted text, written as in TOML.
-fn value(name: &str, text: &str) -> Result<Value, Problem> {
+fn value(name: &str, text: &str) -> Result<Value, Box<Problem>> {
     const FORM: &str = "what begins with `[`, `{` or a quote is read as in the file: `[\"a\", \"b\"]`, `{ cert = \"…\" }`; put quotes around a text that begins so";
     if text.len() > LONGEST {
         return Err(about(name, "is over 128 KiB", ""));
@@ -181,12 +181,12 @@ fn value(name: &str, text: &str) -> Result<Value, Problem> {
 }
 
 /// A problem with a variable as such. Never its value.
-pub(super) fn about(name: &str, message: &str, hint: &str) -> Problem {
-    Problem {
+pub(super) fn about(name: &str, message: &str, hint: &str) -> Box<Problem> {
+    Box::new(Problem {
         severity: Severity::Error,
         key: name.to_owned(),
         message: message.to_owned(),
         place: Place::Env(name.to_owned()),
         hint: Some(hint.to_owned()).filter(|hint| !hint.is_empty()),
-    }
+    })
 }

@@ -43,26 +43,26 @@ impl LogConfig {
             Ok(Some(filter)) => {
                 options.filter = filter.to_owned();
                 if options.check().is_err() {
-                    reader.push(about(
+                    reader.push(*about(
                         "HOOKWARD_LOG",
                         "is not a log filter",
                         "a level (`error`, `warn`, `info`, `debug`, `trace`, `off`), or hookward's own targets as in `hookward::deliver=debug`",
                     ));
                 }
             }
-            Err(problem) => reader.push(problem),
+            Err(problem) => reader.push(*problem),
         }
         match environment.text("HOOKWARD_LOG_FORMAT") {
             Ok(None) => {}
             Ok(Some(text)) => match format(text) {
                 Some(format) => options.format = format,
-                None => reader.push(about(
+                None => reader.push(*about(
                     "HOOKWARD_LOG_FORMAT",
                     "is not a log format",
                     LogFormat::FORM,
                 )),
             },
-            Err(problem) => reader.push(problem),
+            Err(problem) => reader.push(*problem),
         }
         Self { options, requests }
     }

@@ -69,6 +69,7 @@ impl Config {
             sources: &sources,
             destinations: &destinations,
             routes: &routes,
+            found: file.is_some(),
             complete,
         });
         Some(Self {
@@ -213,6 +214,7 @@ impl Routes<'_> {
                 None => {
                     let hint = match known.len() {
                         0 => format!("there are no {many}: write `[{many}.{name}]`"),
+                        1 => format!("the only {one} is {}", list(known)),
                         _ => format!("{many} are {}", list(known)),
                     };
                     let message = format!("names a {one} that does not exist: `{name}`");

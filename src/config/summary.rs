@@ -128,8 +128,10 @@ impl fmt::Display for Summary {
         let admin = self.admin.as_deref().unwrap_or("off");
         writeln!(f, "listen {}, admin {admin}", self.listen)?;
         writeln!(f, "\nsources")?;
+        let names = width(self.sources.iter().map(|source| &source.name));
+        let paths = width(self.sources.iter().map(|source| &source.path));
         for source in &self.sources {
-            write!(f, "  {}  {}", source.name, source.path)?;
+            write!(f, "  {:names$}  {:paths$}", source.name, source.path)?;
             if source.verified {
                 f.write_str("  keys ")?;
                 for (index, key) in source.keys.iter().enumerate() {
@@ -151,8 +153,9 @@ impl fmt::Display for Summary {
             writeln!(f)?;
         }
         writeln!(f, "\ndestinations")?;
+        let names = width(self.destinations.iter().map(|to| &to.name));
         for destination in &self.destinations {
-            write!(f, "  {}  {}", destination.name, destination.target)?;
+            write!(f, "  {:names$}  {}", destination.name, destination.target)?;
             if !destination.required {
                 f.write_str("  not required")?;
             }
@@ -180,4 +183,9 @@ impl fmt::Display for Summary {
         }
         Ok(())
     }
+}
+
+/// The width of a column (characters).
+fn width<'a>(texts: impl Iterator<Item = &'a String>) -> usize {
+    texts.map(|text| text.chars().count()).max().unwrap_or(0)
 }

@@ -24,7 +24,7 @@ pub struct DestinationConfig {
 #[derive(Clone, Debug, PartialEq)]
 pub enum KindConfig {
     /// An HTTP service.
-    Http(HttpConfig),
+    Http(Box<HttpConfig>),
     /// A file, or stdout.
     File(FileConfig),
 }
@@ -74,7 +74,9 @@ impl DestinationConfig {
                 None
             }
             Some(entry) => match entry.text().as_deref() {
-                Some("http") => HttpConfig::read(&mut section).map(KindConfig::Http),
+                Some("http") => {
+                    HttpConfig::read(&mut section).map(|http| KindConfig::Http(Box::new(http)))
+                }
                 Some("file") => FileConfig::read(&mut section).map(KindConfig::File),
                 Some("rabbitmq") => {
                     entry.error("is `\"rabbitmq\"`, which is not in this version", KINDS);

@@ -1,6 +1,20 @@
-//! Events for the tests of this room.
+//! What the tests of this room are made of: events, destinations from a text of
+//! configuration, and upstreams that do what a script says.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use figment::value::Value;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use crate::observe::{Clock, Metrics};
+use crate::setting::{Name, Place, Reader, SecretReader};
+
+use super::{Budget, Destination, DestinationConfig, Means};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -86,5 +100,132 @@ impl Made {
             headers: self.headers,
             body: self.body,
         }
+    }
+}
+
+/// Reads `[destinations.billing]`, with every problem as it is printed.
+pub(super) fn read(text: &str, secrets: SecretReader) -> (Option<DestinationConfig>, String) {
+    let place = || Place::File {
+        path: "hookward.toml".into(),
+        line: None,
+        column: None,
+    };
+    let table: toml::Table = text.parse().unwrap();
+    let dict = Value::serialize(&table).unwrap().into_dict().unwrap();
+    let reader = Reader::new(Path::new("/etc/hookward"), secrets, place(), move |_, _| {
+        place()
+    });
+    let name = Name::parse("billing").unwrap();
+    let config = DestinationConfig::read(&name, reader.document(dict));
+    (config, reader.into_problems().to_string())
+}
+
+/// A destination with its metrics, at a fixed time.
+pub(super) struct Built {
+    pub(super) destination: Arc<Destination>,
+    metrics: Metrics,
+}
+
+pub(super) const NOW: u64 = 1_700_000_000;
+
+pub(super) fn build(text: &str) -> Built {
+    try_build(text).unwrap()
+}
+
+pub(super) fn try_build(text: &str) -> Result<Built, String> {
+    let (config, problems) = read(text, SecretReader::Process);
+    let config = config.ok_or(problems)?;
+    let metrics = Metrics::new().unwrap();
+    let means = Means {
+        metrics: metrics.destination("billing"),
+        clock: Clock::fixed(UNIX_EPOCH + Duration::from_secs(NOW)),
+        tasks: TaskTracker::new(),
+    };
+    Ok(Built {
+        destination: Arc::new(Destination::build(&config, means)?),
+        metrics,
+    })
+}
+
+impl Built {
+    /// The value of a metric of the destination: `attempts_total late`.
+    pub(super) fn metric(&self, name: &str, outcome: &str) -> String {
+        let outcome = match outcome {
+            "" => String::new(),
+            word => format!(",outcome=\"{word}\""),
+        };
+        let line = format!("hookward_{name}{{destination=\"billing\"{outcome}}} ");
+        let text = self.metrics.text().unwrap();
+        let value = text.lines().find_map(|l| l.strip_prefix(&line));
+        value.unwrap_or_else(|| panic!("{line} in:\n{text}")).into()
+    }
+}
+
+/// A budget that ends so many seconds from now.
+pub(super) fn budget(seconds: u64) -> Budget {
+    Budget {
+        deadline: Instant::now() + Duration::from_secs(seconds),
+    }
+}
+
+/// A scripted HTTP service.
+pub(super) struct Upstream(TcpListener);
+
+impl Upstream {
+    pub(super) async fn listen() -> Self {
+        Self(TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    pub(super) fn address(&self) -> String {
+        self.0.local_addr().unwrap().to_string()
+    }
+
+    /// Configuration of an HTTP destination that leads here, and `more`.
+    pub(super) fn config(&self, more: &str) -> String {
+        let address = self.address();
+        format!("type = 'http'\nurl = 'http://{address}/hooks?a=1'\n{more}")
+    }
+
+    pub(super) async fn accept(&self) -> Peer<TcpStream> {
+        Peer(self.0.accept().await.unwrap().0)
+    }
+}
+
+/// The service's end of a connection.
+pub(super) struct Peer<S>(pub(super) S);
+
+pub(super) const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
+    /// Reads one head, byte for byte, so that nothing of the body is taken.
+    pub(super) async fn head(&mut self) -> String {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(self.0.read_u8().await.unwrap());
+        }
+        String::from_utf8(head).unwrap()
+    }
+
+    /// Reads one request: its head, and its body as long as the head says.
+    pub(super) async fn request(&mut self) -> (String, Vec<u8>) {
+        let head = self.head().await;
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "))
+            .map_or(0, |length| length.parse().unwrap());
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).await.unwrap();
+        (head, body)
+    }
+
+    pub(super) async fn write(&mut self, text: &str) {
+        self.0.write_all(text.as_bytes()).await.unwrap();
+        self.0.flush().await.unwrap();
+    }
+
+    /// Reads one request and answers it.
+    pub(super) async fn answer(&mut self, text: &str) {
+        self.request().await;
+        self.write(text).await;
     }
 }

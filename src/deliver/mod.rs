@@ -102,7 +102,7 @@ pub struct Destination {
 }
 
 enum Kind {
-    Http(http::Http),
+    Http(Box<http::Http>),
     File(file::File),
 }
 
@@ -116,7 +116,9 @@ impl Destination {
         let room = config.max_in_flight.min(Semaphore::MAX_PERMITS);
         let clock = means.clock;
         let kind = match &config.kind {
-            KindConfig::Http(http) => http::Http::build(http, room, clock.clone()).map(Kind::Http),
+            KindConfig::Http(http) => {
+                http::Http::build(http, room, clock.clone()).map(|http| Kind::Http(Box::new(http)))
+            }
             KindConfig::File(file) => file::File::build(file, room, clock.clone()).map(Kind::File),
         };
         Ok(Self {

@@ -172,8 +172,13 @@ mod tests {
         use http_body_util::BodyExt as _;
         let id = MessageId::parse(&HeaderValue::from_static(r#"a"b\c"#)).unwrap();
         let response = accepted(Answer::Delivered, Some(&id), &RequestId::new());
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let body = runtime.block_on(response.into_body().collect()).unwrap().to_bytes();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let body = runtime
+            .block_on(response.into_body().collect())
+            .unwrap()
+            .to_bytes();
         let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(json["id"], r#"a"b\c"#);
         assert_eq!(json["result"], "delivered");

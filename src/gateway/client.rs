@@ -101,7 +101,11 @@ mod tests {
             (&["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
             (&[], "10.0.0.1"),
         ] {
-            assert_eq!(seen("10.0.0.1", forwarded, trusted), client, "{forwarded:?}");
+            assert_eq!(
+                seen("10.0.0.1", forwarded, trusted),
+                client,
+                "{forwarded:?}"
+            );
         }
         assert_eq!(seen("::ffff:10.0.0.1", &["1.1.1.1"], trusted), "1.1.1.1");
     }
@@ -112,7 +116,13 @@ mod tests {
         headers.insert("x-forwarded-proto", "https".parse().unwrap());
         let trusted = ["10.0.0.0/8".parse().unwrap()];
         let from = |peer: &str| {
-            client(Some(peer.parse().unwrap()), Protocol::Http, &headers, &trusted).1
+            client(
+                Some(peer.parse().unwrap()),
+                Protocol::Http,
+                &headers,
+                &trusted,
+            )
+            .1
         };
         assert_eq!(from("10.0.0.1"), Protocol::Https);
         assert_eq!(from("9.9.9.9"), Protocol::Http);

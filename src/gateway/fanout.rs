@@ -129,11 +129,7 @@ impl Fanout<'_> {
         }
     }
 
-    async fn settle(
-        &self,
-        reservation: Option<Reservation<Outcome>>,
-        outcome: Outcome,
-    ) -> Outcome {
+    async fn settle(&self, reservation: Option<Reservation<Outcome>>, outcome: Outcome) -> Outcome {
         if let Some(reservation) = reservation {
             let now = self.gateway.shared.clock.now();
             reservation

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -18,11 +18,11 @@ use super::fanout::Fanout;
 use super::outlive::Outliving;
 use super::refusal::Refusal;
 use super::slots::Slot;
-use super::trace::Trace;
+use super::trace::{Trace, Unfinished};
 use super::{Gateway, Source};
 use crate::ledger::{BodyDigest, Claim, Reservation, Reserved};
 use crate::listen::{BodyError, BodyRules, Connection, Held, read_body, skip_body};
-use crate::message::{Envelope, Event, Origin, Received, Verified};
+use crate::message::{Envelope, Event, Family, MessageId, Origin, Received, Verified};
 use crate::route::Plan;
 use crate::source::Unmatched;
 
@@ -137,10 +137,13 @@ impl Gateway {
             return Err(Refusal::Draining);
         }
         let slot = self.enter()?;
-        let envelope = source
-            .verifier
-            .admit(&head.headers, now)
-            .map_err(Refusal::Rejected)?;
+        let envelope = match source.verifier.admit(&head.headers, now) {
+            Ok(envelope) => envelope,
+            Err(rejection) => {
+                trace.id = claimed_id(&head.headers);
+                return Err(Refusal::Rejected(rejection));
+            }
+        };
         trace.id = envelope.as_ref().map(|envelope| envelope.id.clone());
         let origin = Origin {
             request: trace.request.clone(),
@@ -184,7 +187,9 @@ impl Gateway {
         let gateway = Arc::clone(self);
         let told = Arc::clone(trace);
         let mut work = Outliving::new(&self.shared.tasks, async move {
+            let unfinished = Unfinished::new(&told);
             let outcome = gateway.carry(proven, &told).await;
+            unfinished.finished();
             told.tell(&gateway, &outcome);
             outcome
         });
@@ -325,7 +330,7 @@ impl Source {
     /// Notes when a message was verified, and how far the sender's clock is from ours.
     fn verified(&self, message: &Verified, now: SystemTime) {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        self.metrics.last_verified.set(now.as_secs_f64().round());
+        self.metrics.last_verified.set(now.as_secs_f64());
         if let Some(proof) = message.proof() {
             let signed = Duration::from_secs(proof.timestamp().seconds());
             self.metrics
@@ -333,6 +338,12 @@ impl Source {
                 .set(signed.as_secs_f64() - now.as_secs_f64());
         }
     }
+}
+
+/// The id that a refused head claims, for the log, if its form is good.
+fn claimed_id(headers: &HeaderMap) -> Option<MessageId> {
+    let mut claimed = Family::ALL.iter().filter_map(|f| headers.get(f.id()));
+    claimed.next().and_then(MessageId::parse)
 }
 
 /// A request whose head was good.

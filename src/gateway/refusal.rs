@@ -65,26 +65,35 @@ impl Undelivered {
         failed.chain(pending).collect::<Vec<_>>().join(",")
     }
 
-    /// The first that applies of 502 `failed`, 504 `late`, 503 `unavailable`, 503 `busy`.
+    /// How the delivery that decides the answer came out: the first that applies
+    /// of 502 `failed`, 504 `late`, 503 `unavailable`, 503 `busy`.
+    pub(crate) fn decisive(&self) -> AttemptOutcome {
+        let failed = self.failures.iter().map(|(_, failure)| failure.outcome);
+        let pending = self.pending.iter().map(|_| AttemptOutcome::Late);
+        failed
+            .chain(pending)
+            .min_by_key(|outcome| rank(*outcome))
+            .unwrap_or(AttemptOutcome::Failed)
+    }
+
     fn result(&self) -> RequestResult {
-        let any = |wanted: &[AttemptOutcome]| {
-            self.failures
-                .iter()
-                .any(|(_, failure)| wanted.contains(&failure.outcome))
-        };
-        if any(&[
-            AttemptOutcome::Refused,
-            AttemptOutcome::Failed,
-            AttemptOutcome::Unconfirmed,
-        ]) {
-            RequestResult::Failed
-        } else if !self.pending.is_empty() || any(&[AttemptOutcome::Late]) {
-            RequestResult::Late
-        } else if any(&[AttemptOutcome::Unavailable]) {
-            RequestResult::Unavailable
-        } else {
-            RequestResult::Busy
+        match self.decisive() {
+            AttemptOutcome::Late => RequestResult::Late,
+            AttemptOutcome::Unavailable => RequestResult::Unavailable,
+            AttemptOutcome::Busy => RequestResult::Busy,
+            _ => RequestResult::Failed,
         }
+    }
+}
+
+/// The order in which outcomes decide.
+fn rank(outcome: AttemptOutcome) -> u8 {
+    match outcome {
+        AttemptOutcome::Refused | AttemptOutcome::Failed | AttemptOutcome::Unconfirmed => 0,
+        AttemptOutcome::Late => 1,
+        AttemptOutcome::Unavailable => 2,
+        AttemptOutcome::Busy => 3,
+        AttemptOutcome::Accepted => 4,
     }
 }
 
@@ -196,7 +205,9 @@ impl fmt::Display for Refusal {
             Refusal::Unmatched => f.write_str("no route takes it"),
             Refusal::Conflict { .. } => f.write_str("delivered before with another body"),
             Refusal::LedgerAway => f.write_str("the ledger's store is away"),
-            Refusal::InFlight => f.write_str("the same id was still running at the end of the budget"),
+            Refusal::InFlight => {
+                f.write_str("the same id was still running at the end of the budget")
+            }
             Refusal::Undelivered(undelivered) => {
                 for (index, (destination, failure)) in undelivered.failures.iter().enumerate() {
                     let separator = if index > 0 { "; " } else { "" };

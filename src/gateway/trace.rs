@@ -83,13 +83,18 @@ impl Trace {
             source.metrics.refused(reason);
         }
         let result = refusal.result().map_or("broken", RequestResult::word);
+        let reason = match (reason, refusal) {
+            (Some(reason), _) => reason.word(),
+            (None, Refusal::Undelivered(undelivered)) => undelivered.decisive().word(),
+            (None, _) => result,
+        };
         gateway.shared.recent.push(RecentRefusal {
             time: gateway.shared.clock.now(),
             source: self
                 .source
                 .as_ref()
                 .map_or_else(|| "".into(), |source| Arc::clone(&source.name)),
-            reason: reason.map_or(result, |reason| reason.word()),
+            reason,
             id: self.id.as_ref().map(|id| id.as_str().to_owned()),
         });
         let destination = match refusal {
@@ -104,10 +109,10 @@ impl Trace {
                     id = self.id.as_ref().map(MessageId::as_str),
                     r#type = self.event_type.get().map(EventType::as_str),
                     result,
-                    reason = %refusal,
+                    reason,
                     destination,
                     elapsed = self.elapsed(),
-                    "refused"
+                    "{refusal}"
                 )
             };
         }
@@ -137,11 +142,11 @@ impl Trace {
             source = self.source_name(),
             id = self.id.as_ref().map(MessageId::as_str),
             r#type = self.event_type.get().map(EventType::as_str),
-            result = failure.outcome.word(),
-            reason = %failure.reason,
+            reason = failure.outcome.word(),
             destination,
             elapsed = self.elapsed(),
-            "a destination that is not required did not accept"
+            "{destination}, which is not required, did not accept: {}",
+            failure.reason
         );
     }
 
@@ -182,9 +187,39 @@ impl Trace {
         self.source.as_ref().map_or("", |source| &source.name)
     }
 
-    /// Seconds since the first byte, to the millisecond.
+    /// Seconds since the first byte, to the microsecond.
     fn elapsed(&self) -> f64 {
-        (self.began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0
+        (self.began.elapsed().as_secs_f64() * 1e6).round() / 1e6
+    }
+}
+
+/// Work on a proven message that has not come to its end. Dropped before that,
+/// by the end of a shutdown or a fault, it tells which message was cut, because
+/// the sender may be the only one who still has it.
+pub(super) struct Unfinished<'a>(Option<&'a Trace>);
+
+impl<'a> Unfinished<'a> {
+    pub(super) fn new(trace: &'a Trace) -> Self {
+        Self(Some(trace))
+    }
+
+    pub(super) fn finished(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if let Some(trace) = self.0 {
+            error!(
+                request = trace.request.as_str(),
+                source = trace.source_name(),
+                id = trace.id.as_ref().map(MessageId::as_str),
+                r#type = trace.event_type.get().map(EventType::as_str),
+                elapsed = trace.elapsed(),
+                "cut before it was finished"
+            );
+        }
     }
 }
 

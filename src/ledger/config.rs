@@ -71,3 +71,64 @@ impl LedgerConfig {
         (!stored).then_some(config)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use figment::value::Value;
+
+    use super::*;
+    use crate::setting::{Place, Reader, SecretReader};
+
+    fn read(text: &str) -> (Option<LedgerConfig>, String) {
+        let table: toml::Table = text.parse().unwrap();
+        let dict = Value::serialize(&table).unwrap().into_dict().unwrap();
+        let reader = Reader::new("/etc", SecretReader::Skip, Place::Nowhere, |_, _| {
+            Place::Nowhere
+        });
+        let config = LedgerConfig::read(&mut reader.document(dict).section("ledger"));
+        (config, reader.into_problems().to_string())
+    }
+
+    #[test]
+    fn what_is_left_out_has_a_default() {
+        let (config, problems) = read("");
+        assert_eq!(
+            (config, problems.as_str()),
+            (Some(LedgerConfig::default()), "")
+        );
+    }
+
+    #[test]
+    fn what_is_written_counts() {
+        let (config, problems) = read("[ledger]\nretention = '2h'\nmax_entries = 5\n");
+        let expected = LedgerConfig {
+            retention: Duration::from_secs(7200),
+            max_entries: 5,
+        };
+        assert_eq!((config, problems.as_str()), (Some(expected), ""));
+    }
+
+    #[test]
+    fn a_ledger_that_remembers_nothing_is_refused() {
+        for text in ["retention = '0s'", "max_entries = 0"] {
+            let (config, problems) = read(&format!("[ledger]\n{text}\n"));
+            assert_eq!(config, None);
+            assert!(problems.contains("is zero"), "{problems}");
+        }
+    }
+
+    #[test]
+    fn a_store_of_a_later_version_is_refused_without_its_value() {
+        let (config, problems) =
+            read("[ledger]\njournal = 'x'\nredis = 'redis://:hunter2@store'\nretension = '1h'\n");
+        assert_eq!(config, None);
+        for expected in [
+            "`ledger.journal` is not in this version",
+            "`ledger.redis` is not in this version",
+            "did you mean `retention`?",
+        ] {
+            assert!(problems.contains(expected), "{expected} in:\n{problems}");
+        }
+        assert!(!problems.contains("hunter2"));
+    }
+}

@@ -90,6 +90,21 @@ impl fmt::Display for Problem {
     }
 }
 
+impl serde::Serialize for Problem {
+    /// The same parts that are printed, each a text; `place` and `hint` may be null.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct as _;
+        let place = Some(&self.place).filter(|place| **place != Place::Nowhere);
+        let mut parts = serializer.serialize_struct("Problem", 5)?;
+        parts.serialize_field("severity", self.severity.word())?;
+        parts.serialize_field("key", &self.key)?;
+        parts.serialize_field("message", &self.message)?;
+        parts.serialize_field("place", &place.map(ToString::to_string))?;
+        parts.serialize_field("hint", &self.hint)?;
+        parts.end()
+    }
+}
+
 /// A key as it is printed. A quoted key may hold anything, line ends too, and
 /// must not be able to draw a problem of its own.
 struct Escaped<'a>(&'a str);

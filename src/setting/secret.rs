@@ -1,5 +1,5 @@
 use std::fmt;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -90,8 +90,10 @@ impl Secret {
             },
             SecretSource::File(path) => {
                 let bad = |what: String| format!("names the file `{}`, {what}", path.display());
-                let unreadable =
-                    |e: std::io::Error| bad(format!("which cannot be read: {}", e.kind()));
+                let unreadable = |error: io::Error| match error.kind() {
+                    io::ErrorKind::NotFound => bad("which is not there".into()),
+                    kind => bad(format!("which cannot be read: {kind}")),
+                };
                 // Looked at before it is opened: opening a pipe would wait for a writer.
                 if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
                     return Err(bad("which is not a regular file".into()));

@@ -141,7 +141,7 @@ impl<'a> Entry<'a> {
     /// The folder a relative path in it starts from: that of the file, or the
     /// working folder for what the environment or an argument gave.
     pub fn base(&self) -> &'a Path {
-        if self.from_environment() {
+        if self.is_always_text() {
             Path::new("")
         } else {
             self.reader.base()
@@ -164,7 +164,7 @@ impl<'a> Entry<'a> {
             Value::Num(_, num) if !matches!(num, Num::F32(_) | Num::F64(_)) => num
                 .to_i128()
                 .or_else(|| num.to_u128().and_then(|n| i128::try_from(n).ok())),
-            Value::String(_, text) if self.from_environment() => {
+            Value::String(_, text) if self.is_always_text() => {
                 text.trim().replace('_', "").parse().ok()
             }
             _ => None,
@@ -175,7 +175,7 @@ impl<'a> Entry<'a> {
     pub fn truth(&self) -> Option<bool> {
         match &self.value {
             Value::Bool(_, truth) => Some(*truth),
-            Value::String(_, text) if self.from_environment() => text.trim().parse().ok(),
+            Value::String(_, text) if self.is_always_text() => text.trim().parse().ok(),
             _ => None,
         }
     }
@@ -253,7 +253,7 @@ impl<'a> Entry<'a> {
         });
     }
 
-    fn from_environment(&self) -> bool {
+    fn is_always_text(&self) -> bool {
         matches!(self.place(), Place::Env(_) | Place::Argument(_))
     }
 }

@@ -207,3 +207,147 @@ fn hint(problem: KeyProblem) -> String {
         _ => key::FORM.into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::setting::{Place, Reader, SecretReader};
+
+    const KEY: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+    const OTHER: &str = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+    /// What `text` reads as, and every problem told.
+    fn read_with(secrets: SecretReader, text: &str) -> (Option<VerifyConfig>, String) {
+        let value: toml::Table = text.parse().unwrap();
+        let dict = Value::serialize(&value).unwrap().into_dict().unwrap();
+        let reader = Reader::new("/", secrets, Place::Nowhere, |_, _| Place::Nowhere);
+        let config = VerifyConfig::read(&mut reader.document(dict));
+        let problems = reader.into_problems();
+        assert_eq!(config.is_none(), problems.any_error(), "{problems}");
+        (config, problems.to_string())
+    }
+
+    fn good(text: &str) -> VerifyConfig {
+        let (config, problems) = read_with(SecretReader::Process, text);
+        assert_eq!(problems, "");
+        config.unwrap()
+    }
+
+    fn problems(text: &str) -> String {
+        let (_, problems) = read_with(SecretReader::Process, text);
+        for hidden in ["C2FVs", "MfKQ9", "c2hvcnQ"] {
+            assert!(!problems.contains(hidden), "{problems}");
+        }
+        problems
+    }
+
+    fn names(config: &VerifyConfig) -> Vec<(&str, usize)> {
+        match &config.keys {
+            VerifyKeys::Keys(keys) => keys.iter().map(|k| (&*k.name, k.keys.len())).collect(),
+            VerifyKeys::DangerouslyUnverified => panic!("open"),
+        }
+    }
+
+    #[test]
+    fn one_secret_is_enough_and_the_window_is_five_minutes() {
+        let config = good(&format!("secrets = '{KEY}'"));
+        assert_eq!(names(&config), [("1", 1)]);
+        assert_eq!(config.tolerance, OffOr::On(Duration::from_secs(300)));
+        assert_eq!(config.future_tolerance, Duration::from_secs(300));
+        let config = good(&format!(
+            "secrets = '{KEY}'\ntolerance = 'off'\nfuture_tolerance = '1m'"
+        ));
+        assert_eq!(config.tolerance, OffOr::Off);
+        assert_eq!(config.future_tolerance, Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_key_is_called_by_its_name_or_its_number() {
+        let config = good(&format!(
+            "secrets = ['{KEY} {OTHER}', {{ name = 'old', secret = '{KEY} {OTHER}' }}, {{ secret = '{OTHER}' }}]"
+        ));
+        assert_eq!(names(&config), [("1", 1), ("2", 1), ("old", 2), ("5", 1)]);
+    }
+
+    #[test]
+    fn a_name_is_given_once() {
+        for text in [
+            format!("secrets = ['{KEY}', {{ name = '1', secret = '{OTHER}' }}]"),
+            format!(
+                "secrets = [{{ name = 'a', secret = '{KEY}' }}, {{ name = 'a', secret = '{OTHER}' }}]"
+            ),
+        ] {
+            assert!(problems(&text).contains("gives a second key the name"));
+        }
+    }
+
+    #[test]
+    fn a_source_is_opened_by_one_word_alone() {
+        let config = good("secrets = 'dangerously-unverified'");
+        assert_eq!(config.keys, VerifyKeys::DangerouslyUnverified);
+        let config = good("secrets = ['dangerously-unverified']");
+        assert_eq!(config.keys, VerifyKeys::DangerouslyUnverified);
+        for text in [
+            format!("secrets = ['{KEY}', 'dangerously-unverified']"),
+            "secrets = ['dangerously-unverified', 'dangerously-unverified']".to_owned(),
+            "secrets = { secret = 'dangerously-unverified' }".to_owned(),
+            "secrets = 'dangerously_unverified'".to_owned(),
+            "secrets = []".to_owned(),
+            "secrets = ''".to_owned(),
+            "secrets = false".to_owned(),
+            String::new(),
+        ] {
+            let told = problems(&text);
+            assert!(told.contains("error: `secrets"), "{text}: {told}");
+            assert!(told.contains("hint: "), "{text}: {told}");
+        }
+    }
+
+    #[test]
+    fn every_problem_of_the_keys_is_told() {
+        let told = problems(
+            "secrets = ['whsec_!', 'whsec_c2hvcnQ=', 'whsk_AAAA', { name = 'A b', secret = 'whpk_AAAA' }, { name = 'x' }, { name = 'y', secret = 'env:HOOKWARD_TEST_UNSET', colour = 1 }, 7]\ntolerance = 'soon'",
+        );
+        for expected in [
+            "`tolerance` is not a duration, nor \"off\"",
+            "`secrets[0]` holds a signing key that is not base64",
+            "`secrets[1]` holds a signing key of 5 bytes, shorter than 16",
+            "`secrets[2]` holds a private key (`whsk_`)",
+            "`secrets[3].name` is not a name",
+            "`secrets[3].secret` holds something after `whpk_`",
+            "`secrets[4].secret` is missing",
+            "`secrets[5].secret` names the environment variable `HOOKWARD_TEST_UNSET`, which is not set",
+            "`secrets[5].colour` is not a key hookward knows",
+            "`secrets[6]` is not a text",
+        ] {
+            assert!(told.contains(expected), "{expected} in:\n{told}");
+        }
+    }
+
+    #[test]
+    fn a_short_key_is_warned_about() {
+        let (config, told) = read_with(
+            SecretReader::Process,
+            "secrets = 'whsec_AAAAAAAAAAAAAAAAAAAAAA=='",
+        );
+        assert!(config.is_some());
+        assert!(told.starts_with("warning: `secrets` holds a signing key shorter than 24 bytes"));
+    }
+
+    #[test]
+    fn without_reading_secrets_there_are_names_and_no_keys() {
+        let (config, told) = read_with(
+            SecretReader::Skip,
+            "secrets = ['env:HOOKWARD_TEST_UNSET', { name = 'old', secret = 'file:/no/such' }]",
+        );
+        assert_eq!(told, "");
+        assert_eq!(names(&config.unwrap()), [("1", 0), ("old", 0)]);
+    }
+
+    #[test]
+    fn a_configuration_is_the_same_when_its_keys_are() {
+        let one = good(&format!("secrets = '{KEY}'"));
+        assert_eq!(one, good(&format!("secrets = '{KEY}'")));
+        assert_ne!(one, good(&format!("secrets = '{OTHER}'")));
+    }
+}

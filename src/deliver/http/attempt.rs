@@ -40,7 +40,7 @@ const KNOCK: Duration = Duration::from_millis(200);
 enum Sent {
     Accepted,
     /// Not a byte left; the request can go out again.
-    Unwritten(Request<Full<Bytes>>, hyper::Error),
+    Unwritten(Box<Request<Full<Bytes>>>, hyper::Error),
 }
 
 impl Attempt<'_> {
@@ -54,7 +54,7 @@ impl Attempt<'_> {
         if let Some(link) = self.http.pool.take(writing) {
             match self.send(link, request).await? {
                 Sent::Accepted => return Ok(()),
-                Sent::Unwritten(back, _) => request = back,
+                Sent::Unwritten(back, _) => request = *back,
             }
         }
         let link = self.connect(writing).await?;
@@ -142,7 +142,7 @@ impl Attempt<'_> {
                 })
             }
             Ok(Err(mut error)) => match error.take_message() {
-                Some(request) => Ok(Sent::Unwritten(request, error.into_error())),
+                Some(request) => Ok(Sent::Unwritten(Box::new(request), error.into_error())),
                 None => Err(End {
                     health: Health::Away,
                     retry: Some(RetryOn::Reset),

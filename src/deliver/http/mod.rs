@@ -122,3 +122,5 @@ impl Http {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;

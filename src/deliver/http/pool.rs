@@ -100,6 +100,14 @@ impl Pool {
         None
     }
 
+    /// Idle connections that are still open.
+    #[cfg(test)]
+    pub(super) fn usable(&self) -> usize {
+        let idle = self.0.lock();
+        let ready = |resting: &&Resting| resting.link.sender.is_ready();
+        idle.links.iter().filter(ready).count()
+    }
+
     /// Takes a new connection in.
     pub(super) fn opened(&self, sender: Sender, writing: Writing) -> Link {
         self.0.open.fetch_add(1, Ordering::Relaxed);

@@ -6,7 +6,7 @@ use http::{HeaderValue, Uri};
 use crate::setting::SafeUrl;
 
 /// Where an HTTP destination is. Printing it shows neither query nor password.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Target {
     /// `http://` or `https://`
     Url(SafeUrl),
@@ -123,6 +123,12 @@ const FRAGMENT: StaticWrong = StaticWrong(
     "has a fragment (`#…`)",
     "no request carries one: leave it out",
 );
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

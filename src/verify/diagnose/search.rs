@@ -43,6 +43,8 @@ impl Search<'_> {
             // That none is well formed is a finding already, with this as its hint.
             Some(fit) if fit.is_only_written_wrong() && !self.claims.any_right() => return None,
             Some(fit) => fit.causes().collect::<Vec<_>>().join("; and "),
+            // What was signed is not known without the two, which are findings already.
+            None if self.head.id.is_none() || self.head.timestamp.is_none() => return None,
             None => self.general(),
         };
         Some(Finding::new("no signature matches any key", hint))
@@ -52,10 +54,12 @@ impl Search<'_> {
     fn fit_anyhow(&self) -> Option<Fit> {
         let starts = self.starts();
         let right_start = starts.get(..1).unwrap_or_default();
-        let mut effort = Effort(EFFORT);
-        self.fit(&starts, self.body, self.keys, &mut effort)
+        let right_keys = self.right_keys();
+        // The request as it should be is tried whatever that costs.
+        self.fit(right_start, self.body, right_keys, &mut Effort(usize::MAX))
+            .or_else(|| self.fit(&starts, self.body, self.keys, &mut Effort(EFFORT)))
+            .or_else(|| self.other_body(right_start, right_keys))
             .or_else(|| self.other_time())
-            .or_else(|| self.other_body(right_start, self.right_keys()))
             .or_else(|| self.other_body(&starts, self.keys))
     }
 

@@ -1,0 +1,228 @@
+use std::fmt::Write as _;
+use std::io;
+use std::path::PathBuf;
+
+use clap::Args;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::print::{Complaint, Exit, Print};
+use crate::app::{App, Control, Ended, StartError, Written};
+use crate::config::{Arguments, Config, Origin};
+use crate::observe::Logs;
+use crate::setting::SecretReader;
+use crate::verify::VerifyKeys;
+
+/// Run the gateway
+///
+/// Reads the configuration, binds, prints a line for each source, and serves
+/// until SIGTERM (in order) or SIGINT (without `server.drain_delay`). SIGHUP
+/// reads the configuration again; a bad one is refused and the old one goes on.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  hookward serve
+  hookward serve --config deploy/hookward.toml
+  hookward serve --source clerk=env:CLERK_SECRET --to http://127.0.0.1:3000/hooks")]
+pub(super) struct Serve {
+    /// The configuration [default: $HOOKWARD_CONFIG, ./hookward.toml, /etc/hookward/hookward.toml]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["sources", "to", "listen"])]
+    config: Option<PathBuf>,
+    /// Without a file: a source and where its signing key is kept; once for each
+    #[arg(long = "source", value_name = "NAME=REF", value_parser = source, requires = "to")]
+    sources: Vec<(String, String)>,
+    /// Without a file: the service that every event goes to
+    #[arg(long, value_name = "URL", requires = "sources")]
+    to: Option<String>,
+    /// Without a file: where to listen [default: 0.0.0.0:8080]
+    #[arg(long, value_name = "ADDR", requires = "sources")]
+    listen: Option<String>,
+}
+
+impl Serve {
+    pub(super) fn run(self, print: &mut Print<'_>) -> Result<Exit, Complaint> {
+        let written = self.written();
+        let (config, warnings) = match written.load() {
+            Ok(loaded) => loaded,
+            Err(problems) => {
+                print.problems(&problems);
+                return Ok(Exit::Usage);
+            }
+        };
+        print.problems(&warnings);
+        // Dropped last: what is logged while the rest is dropped is written too.
+        let _logs = Logs::start(&config.log.options).map_err(Complaint::failed)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(cannot_start)?;
+        let ended = runtime.block_on(serve(config, written, print));
+        // Whatever still runs had its time.
+        runtime.shutdown_background();
+        ended
+    }
+
+    fn written(self) -> Written {
+        let origin = Origin::new(self.config, SecretReader::Process);
+        match self.to {
+            Some(to) => Written::Arguments(
+                Arguments {
+                    sources: self.sources,
+                    to,
+                    listen: self.listen,
+                },
+                origin,
+            ),
+            None => Written::File(origin),
+        }
+    }
+}
+
+async fn serve(config: Config, written: Written, print: &mut Print<'_>) -> Result<Exit, Complaint> {
+    // Before anything is bound: whoever sees the lines below may send signals.
+    let controls = signals().map_err(cannot_start)?;
+    let sources = Lines::of(&config);
+    let app = match App::bind(config, written) {
+        Ok(app) => app,
+        Err(StartError::Problems(problems)) => {
+            print.problems(&problems);
+            return Ok(Exit::No);
+        }
+        Err(StartError::Other(why)) => return Err(Complaint::failed(why)),
+    };
+    print.note(sources.told(&app.address(), app.admin_address().as_deref()));
+    Ok(match app.run(controls).await {
+        Ended::Clean => Exit::Yes,
+        Ended::Cut => Exit::No,
+    })
+}
+
+fn cannot_start(error: io::Error) -> Complaint {
+    Complaint::failed(format!("cannot start: {error}"))
+}
+
+/// What signals ask for, from now on.
+pub(super) fn signals() -> io::Result<mpsc::Receiver<Control>> {
+    let (told, controls) = mpsc::channel(8);
+    for (kind, control) in [
+        (SignalKind::terminate(), Control::Stop),
+        (SignalKind::interrupt(), Control::StopNow),
+        (SignalKind::hangup(), Control::Reload),
+    ] {
+        tokio::spawn(pass_on(signal(kind)?, control, told.clone()));
+    }
+    Ok(controls)
+}
+
+async fn pass_on(mut signal: Signal, control: Control, told: mpsc::Sender<Control>) {
+    while signal.recv().await.is_some() {
+        if told.send(control).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The line of each source, before its address is known.
+struct Lines(Vec<Line>);
+
+struct Line {
+    name: String,
+    path: String,
+    to: String,
+    open: bool,
+}
+
+impl Lines {
+    fn of(config: &Config) -> Self {
+        let line = |(number, source): (usize, &crate::config::Source)| {
+            let mut to: Vec<usize> = config
+                .routes_of(number)
+                .flat_map(|route| route.to.iter().copied())
+                .collect();
+            to.sort_unstable();
+            to.dedup();
+            let to = to.iter().filter_map(|&at| config.destinations.get(at));
+            let to: Vec<&str> = to.map(|destination| destination.name.as_str()).collect();
+            Line {
+                name: source.name.to_string(),
+                path: source.source.path.clone(),
+                to: if to.is_empty() {
+                    "nowhere".to_owned()
+                } else {
+                    to.join(", ")
+                },
+                open: source.verify.keys == VerifyKeys::DangerouslyUnverified,
+            }
+        };
+        Self(config.sources.iter().enumerate().map(line).collect())
+    }
+
+    /// `clerk  http://0.0.0.0:8080/clerk  → billing, audit`, a line each, and
+    /// one for the admin listener; the columns aligned.
+    fn told(&self, address: &str, admin: Option<&str>) -> String {
+        let address = match address.starts_with("unix:") {
+            true => format!("{address}:"),
+            false => address.to_owned(),
+        };
+        let width = |lengths: &mut dyn Iterator<Item = usize>| lengths.max().unwrap_or(0);
+        let names = width(&mut self.0.iter().map(|line| line.name.len())).max("admin".len());
+        let paths = width(&mut self.0.iter().map(|line| line.path.len()));
+        let mut told = String::new();
+        for Line {
+            name,
+            path,
+            to,
+            open,
+        } in &self.0
+        {
+            let open = if *open { "  UNVERIFIED" } else { "" };
+            // Writing to a text does not fail.
+            let _ = writeln!(told, "{name:names$}  {address}{path:paths$}  → {to}{open}");
+        }
+        let _ = write!(told, "{:names$}  {}", "admin", admin.unwrap_or("off"));
+        told
+    }
+}
+
+fn source(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, reference)) => Ok((name.to_owned(), reference.to_owned())),
+        None => Err("a source is written NAME=REF, as in clerk=env:CLERK_SECRET".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(name: &str, path: &str, to: &str, open: bool) -> Line {
+        Line {
+            name: name.into(),
+            path: path.into(),
+            to: to.into(),
+            open,
+        }
+    }
+
+    #[test]
+    fn a_line_a_source_tells_its_address_and_where_its_events_go() {
+        let lines = Lines(vec![
+            line("clerk", "/clerk", "audit, billing", false),
+            line("internal", "/in", "audit", true),
+        ]);
+        assert_eq!(
+            lines.told("http://0.0.0.0:8080", Some("http://127.0.0.1:9464")),
+            "clerk     http://0.0.0.0:8080/clerk  → audit, billing\n\
+             internal  http://0.0.0.0:8080/in     → audit  UNVERIFIED\n\
+             admin     http://127.0.0.1:9464"
+        );
+    }
+
+    #[test]
+    fn an_address_on_a_unix_socket_is_one_that_send_takes() {
+        let lines = Lines(vec![line("clerk", "/clerk", "nowhere", false)]);
+        assert_eq!(
+            lines.told("unix:/run/hookward.sock", None),
+            "clerk  unix:/run/hookward.sock:/clerk  → nowhere\nadmin  off"
+        );
+    }
+}

@@ -1,0 +1,100 @@
+use super::*;
+
+fn text() -> String {
+    fs::read_to_string(folder("config/hookward.toml")).unwrap()
+}
+
+/// The reference with the keys un-commented that `which` takes; it is told
+/// whether the key is an example, and not the default.
+fn uncommented(which: impl Fn(bool) -> bool) -> String {
+    let mut example = false;
+    let mut lines = Vec::new();
+    for line in text().lines() {
+        match line.strip_prefix('#') {
+            Some(key) if key.starts_with(|c: char| c == '[' || c.is_ascii_lowercase()) => {
+                lines.push(if which(example) { key } else { line }.to_owned());
+            }
+            _ => {
+                example = line.ends_with("Example:")
+                    || (example && !line.is_empty() && !line.starts_with('['));
+                lines.push(line.to_owned());
+            }
+        }
+    }
+    lines.join("\n")
+}
+
+/// The reference with every key un-commented.
+pub(super) fn whole() -> String {
+    uncommented(|_| true)
+}
+
+#[test]
+fn is_taken_as_it_is_and_with_every_key() {
+    taken(load(&text()));
+    taken(load(&whole()));
+}
+
+#[test]
+fn tells_the_defaults_as_they_are() {
+    let defaults = uncommented(|example| !example);
+    let keys = |text: &str| {
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        lines.filter(|line| line.contains(" = ")).count()
+    };
+    assert!(keys(&defaults) > keys(&text()));
+    let mut said = taken(load(&defaults));
+    let unsaid = taken(load(&text()));
+    for (said, unsaid) in said.sources.iter_mut().zip(&unsaid.sources) {
+        assert_eq!(said.event_type(), unsaid.event_type());
+        said.written_type = unsaid.written_type.clone();
+    }
+    assert_eq!(said, unsaid);
+}
+
+/// Keys of later versions, which this one knows only to refuse them well.
+const LATER: [&str; 8] = [
+    "journal",
+    "redis",
+    "type",
+    "url",
+    "queue",
+    "prefetch",
+    "retry_delay",
+    "max_attempts",
+];
+
+#[test]
+fn leaves_no_key_out() {
+    let whole = whole();
+    for (table, later) in [
+        ("server", &[][..]),
+        ("admin", &[]),
+        ("log", &[]),
+        ("ledger", &LATER[..2]),
+        ("sources.clerk", &LATER[2..]),
+        ("destinations.app", &[]),
+        ("destinations.archive", &[]),
+    ] {
+        let heading = format!("[{table}]\n");
+        let asked = format!("{heading}zzzzzzzzzzzzzzzz = 1\n");
+        let told = refused(load(&whole.replace(&heading, &asked)));
+        let known = told.split_once("known here: ").unwrap().1;
+        let known = known.lines().next().unwrap().replace('`', "");
+        let section = whole.split_once(&heading).unwrap().1;
+        let section = section.split("\n[").next().unwrap();
+        for key in known.split(", ").filter(|key| !later.contains(key)) {
+            let common = key == "required" || key == "max_in_flight" || key == "circuit_breaker";
+            let elsewhere = table == "destinations.archive" && common;
+            let named = section
+                .lines()
+                .any(|line| line.starts_with(&format!("{key} = ")))
+                || whole.contains(&format!("[{table}.{key}]"))
+                || whole.contains(&format!("\n{key} = ")) && key == "ca";
+            assert!(
+                named || elsewhere,
+                "`{table}.{key}` is not in config/hookward.toml"
+            );
+        }
+    }
+}
