@@ -12,7 +12,7 @@ use super::client::{self, Answer, Client};
 use super::print::{Complaint, Exit, Print};
 use super::signing;
 use crate::message::MessageId;
-use crate::setting::Name;
+use crate::setting::{Name, Secret, SecretReader};
 
 /// Longer than the ledger of a million ids takes to look through.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -57,15 +57,25 @@ struct Count {
 
 impl Forget {
     pub(super) fn run(self, print: &mut Print<'_>) -> Result<Exit, Complaint> {
-        let bearer = self.admin.bearer(self.token.as_deref(), print)?;
-        let target = self.admin.target(&self.path(), print)?;
+        let secrets = match self.token {
+            Some(_) => SecretReader::Skip,
+            None => SecretReader::Process,
+        };
+        let (target, configured) = self.admin.find(&self.path(), secrets, print)?;
+        let given = self.token.as_deref();
+        let token = match given.map(|given| signing::secret("--token", given)) {
+            Some(given) => Some(given?),
+            None => configured,
+        };
+        let bearer = token.as_ref().and_then(Secret::expose);
+        let bearer = bearer.map(admin::bearer).transpose()?;
         let mut client = Client::new(target, TIMEOUT, None)?;
         let bearer = bearer.map(|value| (AUTHORIZATION, value));
         let answer = client::block_on(async {
             let asked = client.ask(Method::DELETE, bearer, Bytes::new()).await;
             asked.map_err(|trouble| trouble.complaint(admin::NOBODY))
         })?;
-        print.data(self.told(&answer)?);
+        print.data(self.told(&answer, token.is_some())?);
         Ok(Exit::Yes)
     }
 
@@ -87,7 +97,7 @@ impl Forget {
     }
 
     /// What happened, in words.
-    fn told(&self, answer: &Answer) -> Result<String, Complaint> {
+    fn told(&self, answer: &Answer, had_token: bool) -> Result<String, Complaint> {
         let source = &self.source;
         match (answer.status.as_u16(), &self.id, &self.destination) {
             (200..=299, Some(id), None) => Ok(format!("forgot {id} of {source}")),
@@ -101,6 +111,8 @@ impl Forget {
                 let ids = if count.forgotten == 1 { "id" } else { "ids" };
                 Ok(format!("forgot {} {ids} of {source}", count.forgotten))
             }
+            (401, ..) if !had_token => Err(Complaint::failed("the admin listener wants a token")
+                .hint("set `admin.token` in the configuration this reads too, or give it with `--token`")),
             (401, ..) => Err(Complaint::failed("the admin listener does not take this token")
                 .hint("it wants `admin.token` of the configuration it runs with; name another with `--token`")),
             (403, ..) => Err(Complaint::failed("the running hookward has no `admin.token`, so nobody may do this")

@@ -7,6 +7,7 @@ use http::Method;
 use super::admin::Admin;
 use super::client::{self, Client};
 use super::print::{Complaint, Exit, Print};
+use crate::setting::SecretReader;
 
 /// Container runtimes ask every few seconds, and a live process answers at once.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -27,7 +28,7 @@ pub(super) struct Health {
 
 impl Health {
     pub(super) fn run(self, print: &mut Print<'_>) -> Result<Exit, Complaint> {
-        let target = self.admin.target("/healthz", print)?;
+        let (target, _) = self.admin.find("/healthz", SecretReader::Skip, print)?;
         let mut client = Client::new(target, TIMEOUT, None)?;
         let answer = client::block_on(async {
             let asked = client.ask(Method::GET, [], Bytes::new()).await;

@@ -5,7 +5,7 @@ mod admin;
 mod body;
 mod check;
 mod client;
-mod configured;
+mod demo;
 mod forget;
 mod health;
 mod init;
@@ -13,6 +13,7 @@ mod print;
 mod route;
 mod send;
 mod serve;
+mod service;
 mod sign;
 mod signing;
 mod verify;
@@ -51,6 +52,7 @@ struct Command {
 #[derive(Subcommand)]
 enum Verb {
     Serve(serve::Serve),
+    Demo(demo::Demo),
     Init(init::Init),
     Check(check::Check),
     Route(route::Route),
@@ -65,6 +67,7 @@ impl Verb {
     fn run(self, print: &mut Print<'_>) -> Result<Exit, Complaint> {
         match self {
             Verb::Serve(serve) => serve.run(print),
+            Verb::Demo(demo) => demo.run(print),
             Verb::Init(init) => init.run(print),
             Verb::Check(check) => check.run(print),
             Verb::Route(route) => route.run(print),

@@ -51,7 +51,7 @@ impl From<Exit> for ExitCode {
 /// Why a command cannot go on: what is wrong, the way out, and how it exits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Complaint {
-    message: String,
+    told: String,
     hint: Option<String>,
     exit: Exit,
 }
@@ -60,7 +60,7 @@ impl Complaint {
     /// Bad usage or configuration.
     pub(super) fn usage(message: impl Into<String>) -> Self {
         Self {
-            message: message.into(),
+            told: format!("error: {}", message.into()),
             hint: None,
             exit: Exit::Usage,
         }
@@ -82,15 +82,34 @@ impl Complaint {
         }
     }
 
+    /// The same, because of which it could not start.
+    pub(super) fn at_start(self) -> Self {
+        Self {
+            exit: Exit::No,
+            ..self
+        }
+    }
+
     /// How the command exits.
     pub(super) fn exit(&self) -> Exit {
         self.exit
     }
 }
 
+impl From<Problems> for Complaint {
+    /// A configuration that cannot be used; each of its problems has its own hint.
+    fn from(problems: Problems) -> Self {
+        Self {
+            told: problems.to_string(),
+            hint: None,
+            exit: Exit::Usage,
+        }
+    }
+}
+
 impl fmt::Display for Complaint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.message)?;
+        f.write_str(&self.told)?;
         if let Some(hint) = &self.hint {
             write!(f, "\nhint: {hint}")?;
         }

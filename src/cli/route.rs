@@ -1,3 +1,4 @@
+use std::fmt;
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -5,8 +6,9 @@ use clap::Args;
 use http::HeaderMap;
 
 use super::print::{Complaint, Exit, Print};
-use super::{body, configured, signing};
-use crate::config::{Config, Route as Rule, Source};
+use super::{body, signing};
+use crate::config::{Config, Origin, Route as Rule, Source};
+use crate::deliver::DestinationConfig;
 use crate::message::EventType;
 use crate::route::{self, Plan, Router};
 use crate::setting::SecretReader;
@@ -37,9 +39,8 @@ pub(super) struct Route {
 
 impl Route {
     pub(super) fn run(self, print: &mut Print<'_>) -> Result<Exit, Complaint> {
-        let Some(config) = configured::load(self.config.clone(), SecretReader::Skip, print) else {
-            return Ok(Exit::Usage);
-        };
+        // Warnings are for `check` and `serve`.
+        let (config, _) = Config::load(&Origin::new(self.config.clone(), SecretReader::Skip))?;
         let (number, source) = find(&config, &self.source)?;
         let event_type = match &self.body {
             None => self.event_type.clone(),
@@ -48,69 +49,90 @@ impl Route {
                 typed(source, &body)?
             }
         };
-        let rules: Vec<_> = config
-            .routes_of(number)
-            .map(|rule| route::Rule {
-                number: rule.number,
-                types: &rule.types,
-                to: &rule.to,
-                otherwise: rule.otherwise,
-            })
-            .collect();
-        let router = Router::compile(&rules);
-        let shown = match &event_type {
-            Some(event_type) => format!("an event of type `{event_type}`"),
-            None => "an event without a type".to_owned(),
-        };
+        let router = compile(&config, number);
         let Plan::To(to) = router.plan(event_type.as_ref()) else {
-            let answered = match router.plan(event_type.as_ref()) {
-                Plan::Untyped => "422 untyped",
-                _ if source.source.unmatched == Unmatched::Refuse => "422 unmatched",
-                _ => "200 unmatched",
-            };
-            return Err(Complaint::failed(format!(
-                "no route of `{}` takes {shown}; it is answered {answered}",
-                source.name
-            )));
+            return Err(nowhere(source, &router, event_type.as_ref()));
         };
         let taken = router.rules(event_type.as_ref());
-        let destinations = to
+        let reached: Vec<Reached<'_>> = to
             .iter()
-            .filter_map(|&at| config.destinations.get(at).map(|d| (at, d)));
-        let width = destinations
-            .clone()
-            .map(|(_, destination)| destination.name.as_str().len())
-            .max()
-            .unwrap_or(0);
-        let mut untyped = Vec::new();
-        for (at, destination) in destinations {
-            let by: Vec<String> = config
-                .routes
-                .iter()
-                .filter(|rule| taken.contains(&rule.number) && rule.to.contains(&at))
-                .map(told)
-                .collect();
-            let optional = if destination.required {
-                ""
-            } else {
-                " (not required)"
-            };
-            print.data(format_args!(
-                "{:width$}  {}{optional}",
-                destination.name.as_str(),
-                by.join(", ")
-            ));
-            if event_type.is_none() && destination.needs_type() {
-                untyped.push(format!("`{}`", destination.name));
-            }
+            .filter_map(|&at| Reached::of(&config, at, &taken))
+            .collect();
+        let names = reached.iter().map(|reached| reached.name().len());
+        let width = names.max().unwrap_or(0);
+        for reached in &reached {
+            print.data(format_args!("{:width$}  {reached}", reached.name()));
         }
-        if !untyped.is_empty() {
-            return Err(Complaint::failed(format!(
-                "{} needs a type and the event has none; it is answered 422 untyped",
-                untyped.join(", ")
-            )));
+        let untyped = reached.iter().find(|r| r.destination.needs_type());
+        match untyped {
+            Some(reached) if event_type.is_none() => Err(Complaint::failed(format!(
+                "`{}` needs a type and the event has none; it is answered 422 untyped",
+                reached.name()
+            ))),
+            _ => Ok(Exit::Yes),
         }
-        Ok(Exit::Yes)
+    }
+}
+
+/// The rules of a source as the server compiles them.
+fn compile(config: &Config, source: usize) -> Router {
+    let rules: Vec<_> = config
+        .routes_of(source)
+        .map(|rule| route::Rule {
+            number: rule.number,
+            types: &rule.types,
+            to: &rule.to,
+            otherwise: rule.otherwise,
+        })
+        .collect();
+    Router::compile(&rules)
+}
+
+/// Why an event reaches no destination, and what its sender is answered.
+fn nowhere(source: &Source, router: &Router, event_type: Option<&EventType>) -> Complaint {
+    let shown = match event_type {
+        Some(event_type) => format!("an event of type `{event_type}`"),
+        None => "an event without a type".to_owned(),
+    };
+    let answered = match (router.plan(event_type), source.source.unmatched) {
+        (Plan::Untyped, _) => "422 untyped",
+        (_, Unmatched::Refuse) => "422 unmatched",
+        (_, Unmatched::Accept) => "200 unmatched",
+    };
+    Complaint::failed(format!(
+        "no route of `{}` takes {shown}; it is answered {answered}",
+        source.name
+    ))
+}
+
+/// A destination that the event reaches, and the rules by which it does.
+struct Reached<'c> {
+    destination: &'c DestinationConfig,
+    by: Vec<&'c Rule>,
+}
+
+impl<'c> Reached<'c> {
+    fn of(config: &'c Config, at: usize, taken: &[usize]) -> Option<Self> {
+        let by = |rule: &&Rule| taken.contains(&rule.number) && rule.to.contains(&at);
+        Some(Self {
+            destination: config.destinations.get(at)?,
+            by: config.routes.iter().filter(by).collect(),
+        })
+    }
+
+    fn name(&self) -> &str {
+        self.destination.name.as_str()
+    }
+}
+
+impl fmt::Display for Reached<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let by: Vec<String> = self.by.iter().map(|rule| told(rule)).collect();
+        f.write_str(&by.join(", "))?;
+        if !self.destination.required {
+            f.write_str("  not required")?;
+        }
+        Ok(())
     }
 }
 

@@ -145,7 +145,7 @@ impl Send {
 }
 
 /// The body with one byte changed, in its middle; one byte where there was none.
-fn tampered(body: &Bytes) -> Bytes {
+pub(super) fn tampered(body: &Bytes) -> Bytes {
     let mut changed = body.to_vec();
     let middle = changed.len() / 2;
     match changed.get_mut(middle) {

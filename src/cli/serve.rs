@@ -41,13 +41,7 @@ pub(super) struct Serve {
 impl Serve {
     pub(super) fn run(self, print: &mut Print<'_>) -> Result<Exit, Complaint> {
         let written = self.written();
-        let (config, warnings) = match written.load() {
-            Ok(loaded) => loaded,
-            Err(problems) => {
-                print.problems(&problems);
-                return Ok(Exit::Usage);
-            }
-        };
+        let (config, warnings) = written.load()?;
         print.problems(&warnings);
         // Dropped last: what is logged while the rest is dropped is written too.
         let _logs = Logs::start(&config.log.options).map_err(Complaint::failed)?;
@@ -81,15 +75,19 @@ async fn serve(config: Config, written: Written, print: &mut Print<'_>) -> Resul
     // Before anything is bound: whoever sees the lines below may send signals.
     let controls = signals().map_err(cannot_start)?;
     let sources = Lines::of(&config);
-    let app = match App::bind(config, written) {
-        Ok(app) => app,
-        Err(StartError::Problems(problems)) => {
-            print.problems(&problems);
-            return Ok(Exit::No);
-        }
-        Err(StartError::Other(why)) => return Err(Complaint::failed(why)),
-    };
-    print.note(sources.told(&app.address(), app.admin_address().as_deref()));
+    let tls = config.server.tls.is_some();
+    let app = App::bind(config, written).map_err(|error| match error {
+        StartError::Problems(problems) => Complaint::from(problems).at_start(),
+        StartError::Other(why) => Complaint::failed(why),
+    })?;
+    print.note(
+        sources.told(
+            &url(&app.address(), tls),
+            app.admin_address()
+                .map(|address| url(&address, false))
+                .as_deref(),
+        ),
+    );
     Ok(match app.run(controls).await {
         Ended::Clean => Exit::Yes,
         Ended::Cut => Exit::No,
@@ -159,10 +157,6 @@ impl Lines {
     /// `clerk  http://0.0.0.0:8080/clerk  → billing, audit`, a line each, and
     /// one for the admin listener; the columns aligned.
     fn told(&self, address: &str, admin: Option<&str>) -> String {
-        let address = match address.starts_with("unix:") {
-            true => format!("{address}:"),
-            false => address.to_owned(),
-        };
         let width = |lengths: &mut dyn Iterator<Item = usize>| lengths.max().unwrap_or(0);
         let names = width(&mut self.0.iter().map(|line| line.name.len())).max("admin".len());
         let paths = width(&mut self.0.iter().map(|line| line.path.len()));
@@ -180,6 +174,15 @@ impl Lines {
         }
         let _ = write!(told, "{:names$}  {}", "admin", admin.unwrap_or("off"));
         told
+    }
+}
+
+/// The URL of what is bound at `address`, to be followed by a request path.
+pub(super) fn url(address: &str, tls: bool) -> String {
+    match (address.starts_with("unix:"), tls) {
+        (true, _) => format!("{address}:"),
+        (false, true) => format!("https://{address}"),
+        (false, false) => format!("http://{address}"),
     }
 }
 
@@ -210,7 +213,10 @@ mod tests {
             line("internal", "/in", "audit", true),
         ]);
         assert_eq!(
-            lines.told("http://0.0.0.0:8080", Some("http://127.0.0.1:9464")),
+            lines.told(
+                &url("0.0.0.0:8080", false),
+                Some(&url("127.0.0.1:9464", false))
+            ),
             "clerk     http://0.0.0.0:8080/clerk  → audit, billing\n\
              internal  http://0.0.0.0:8080/in     → audit  UNVERIFIED\n\
              admin     http://127.0.0.1:9464"
@@ -221,7 +227,7 @@ mod tests {
     fn an_address_on_a_unix_socket_is_one_that_send_takes() {
         let lines = Lines(vec![line("clerk", "/clerk", "nowhere", false)]);
         assert_eq!(
-            lines.told("unix:/run/hookward.sock", None),
+            lines.told(&url("unix:/run/hookward.sock", true), None),
             "clerk  unix:/run/hookward.sock:/clerk  → nowhere\nadmin  off"
         );
     }

@@ -7,7 +7,7 @@ use figment::{Figment, Provider as _};
 
 use super::document::{Document, Written};
 use super::environment::Environment;
-use super::{Arguments, Config};
+use super::{AdminConfig, Arguments, Config};
 use crate::setting::{Place, Problem, Problems, Reader, SecretReader, Severity};
 
 /// The file in the current folder.
@@ -68,6 +68,34 @@ impl Config {
     }
 }
 
+impl AdminConfig {
+    /// Reads `[admin]` and nothing else, for a command that asks a hookward which
+    /// is running: a mistake elsewhere, which a reload refuses and serving goes
+    /// on in spite of, must not make it look dead. With it comes what is wrong
+    /// with `[admin]`, or with a file that is no TOML and then counts as empty.
+    ///
+    /// # Errors
+    /// When the file cannot be read at all.
+    pub fn load(origin: &Origin) -> Result<(Self, Problems), Problems> {
+        let file = find(origin);
+        let mut problems = Problems::default();
+        let mut document = Document::default();
+        if let Some(file) = &file {
+            match Document::parse(file, &text(file)?) {
+                Ok(parsed) => document = parsed,
+                Err(unreadable) => problems.append(unreadable),
+            }
+        }
+        let Some((reader, mut dict)) = lay(document, file.as_deref(), origin, &mut problems) else {
+            return Err(problems);
+        };
+        dict.retain(|key, _| key == "admin");
+        let admin = Self::read(&mut reader.document(dict).section("admin"));
+        problems.append(reader.into_problems());
+        Ok((admin, problems))
+    }
+}
+
 /// Lays the environment over `document`, and reads and checks all of it.
 pub(super) fn read(
     document: Document,
@@ -75,31 +103,9 @@ pub(super) fn read(
     origin: &Origin,
 ) -> Result<(Config, Problems), Problems> {
     let mut problems = Problems::default();
-    let variables = origin.environment.variables(&document.dict, &mut problems);
-    let figment = Figment::from(&document);
-    let figment = variables.into_iter().fold(figment, Figment::merge);
-    let dict = match figment.data() {
-        Ok(mut profiles) => profiles.remove(&figment::Profile::Default),
-        // Our providers do not fail. Were one to, its own words could hold a value.
-        Err(_) => {
-            problems.push(problem("cannot be put together", file.as_deref(), ""));
-            return Err(problems);
-        }
-    }
-    .unwrap_or_default();
-
-    let whole = match &file {
-        Some(file) => in_file(file),
-        None => Place::Nowhere,
+    let Some((reader, dict)) = lay(document, file.as_deref(), origin, &mut problems) else {
+        return Err(problems);
     };
-    let places = Places::of(&dict, &figment, document.places, whole.clone());
-    let base = file.as_deref().and_then(Path::parent);
-    let reader = Reader::new(
-        base.unwrap_or(Path::new("")),
-        origin.secrets,
-        whole,
-        move |key, _| places.find(key),
-    );
     let config = Config::read(&reader, dict, file, &origin.environment);
     problems.append(reader.into_problems());
     problems.sort();
@@ -107,6 +113,38 @@ pub(super) fn read(
         Some(config) if !problems.any_error() => Ok((config, problems)),
         _ => Err(problems),
     }
+}
+
+/// Lays the environment over `document`: what is to be read, and by whom.
+fn lay(
+    document: Document,
+    file: Option<&Path>,
+    origin: &Origin,
+    problems: &mut Problems,
+) -> Option<(Reader, Dict)> {
+    let variables = origin.environment.variables(&document.dict, problems);
+    let figment = Figment::from(&document);
+    let figment = variables.into_iter().fold(figment, Figment::merge);
+    let dict = match figment.data() {
+        Ok(mut profiles) => profiles.remove(&figment::Profile::Default),
+        // Our providers do not fail. Were one to, its own words could hold a value.
+        Err(_) => {
+            problems.push(problem("cannot be put together", file, ""));
+            return None;
+        }
+    }
+    .unwrap_or_default();
+
+    let whole = file.map_or(Place::Nowhere, in_file);
+    let places = Places::of(&dict, &figment, document.places, whole.clone());
+    let base = file.and_then(Path::parent);
+    let reader = Reader::new(
+        base.unwrap_or(Path::new("")),
+        origin.secrets,
+        whole,
+        move |key, _| places.find(key),
+    );
+    Some((reader, dict))
 }
 
 /// Which file it is; none when neither of the usual ones is there.

@@ -365,20 +365,20 @@ async fn what_is_no_http_is_answered_with_a_bare_status() {
     let gateway = Gateway::start(&clerk_to(upstream.url())).await;
     let many: String = (0..150).map(|n| format!("x-{n}: y\r\n")).collect();
     let cases = [
-        (400, "hello, is this a webhook?\r\n\r\n".to_owned()),
-        (400, "POST /clerk HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n".into()),
-        (431, format!("POST /clerk HTTP/1.1\r\nHost: a\r\n{many}\r\n")),
-        (414, format!("POST /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(70_000))),
+        (&[400][..], "hello, is this a webhook?\r\n\r\n".to_owned()),
+        (&[400], "POST /clerk HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n".into()),
+        (&[431], format!("POST /clerk HTTP/1.1\r\nHost: a\r\n{many}\r\n")),
+        (&[414, 431], format!("POST /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(70_000))),
     ];
 
-    for (status, request) in cases {
+    for (statuses, request) in cases {
         let mut connection = gateway.connect().await;
         // The other side may refuse before it has taken everything.
         let _ = connection.try_write(request.as_bytes()).await;
         let answer = connection.try_answer().await;
         let what = &request[..20];
         let answer = answer.unwrap_or_else(|e| panic!("{what}: {e}"));
-        assert_eq!(answer.status, status, "{what}");
+        assert!(statuses.contains(&answer.status), "{what} {}", answer.status);
         assert_eq!(answer.body, b"", "{what}");
         connection.closed().await;
     }

@@ -203,7 +203,7 @@ async fn a_body_over_the_limit_is_refused_and_the_sender_sees_it() {
 async fn a_length_beyond_all_bounds_is_refused_like_any_other() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&clerk_to(upstream.url())).await;
-    for length in ["1048577", "9223372036854775807", "18446744073709551614"] {
+    for length in ["1048577", "9223372036854775807", "18446744073709551613"] {
         let mut head = Message::new("msg_1").seal().without("content-length");
         head.body.clear();
         let request = String::from_utf8(head.head("/clerk")).unwrap();

@@ -121,6 +121,18 @@ async fn a_secret_that_is_not_there_keeps_it_from_starting() {
 }
 
 #[tokio::test]
+async fn a_password_in_a_url_is_sent_elsewhere_and_never_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = clerk_to("http://user:secret-marker@127.0.0.1:9/");
+
+    let (code, stdout, stderr) = run(folder.path(), &config, &["check"]).await;
+
+    assert_eq!(code, Some(64), "{stderr}");
+    assert!(stderr.contains("`destinations.app.url`"), "{stderr}");
+    assert!(!format!("{stdout}{stderr}").contains("secret-marker"), "{stderr}");
+}
+
+#[tokio::test]
 async fn the_environment_overrides_the_file_and_only_with_two_underscores() {
     let upstream = Upstream::start().await;
     let config = clerk_to("http://127.0.0.1:9/unused").replace("clerk", "my-clerk");

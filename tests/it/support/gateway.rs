@@ -216,7 +216,10 @@ fn bound(stderr: &str, with_admin: bool) -> Option<(SocketAddr, Option<SocketAdd
     let mut admin = None;
     let whole = &stderr[..=stderr.rfind('\n')?];
     for line in whole.lines().filter(|line| !line.starts_with('{')) {
-        let Some((name, rest)) = line.split_once("http://") else {
+        let Some((name, rest)) = line
+            .split_once("http://")
+            .or_else(|| line.split_once("https://"))
+        else {
             continue;
         };
         let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == ':'));
@@ -328,6 +331,26 @@ impl Gateway {
             }
         })
         .await
+    }
+
+    /// Delivers one message of type `user.created` and waits until the ledger
+    /// counts exactly that. It is counted once a second, so an empty ledger can
+    /// only be told from one that was not counted yet by something in it.
+    pub async fn only_this_in_the_ledger(&self) -> Metrics {
+        let answer = self.send(&Message::new("only_this")).await;
+        assert_eq!(answer.told(), (200, "delivered"));
+        self.ledger_counts(1.0).await
+    }
+
+    /// Waits until the ledger has anything, and checks how much it is.
+    pub async fn ledger_counts(&self, count: f64) -> Metrics {
+        let entries = "hookward_ledger_entries";
+        let counted = self.metrics_until("the ledger to be counted", |metrics| {
+            metrics.value(entries, &[]) > 0.0
+        });
+        let metrics = counted.await;
+        assert_eq!(metrics.value(entries, &[]), count);
+        metrics
     }
 
     /// Writes another configuration in the place of the present one.

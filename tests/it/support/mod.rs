@@ -11,7 +11,7 @@ use std::time::Duration;
 
 pub use gateway::{Gateway, hookward};
 pub use sender::{Answer, Connection, Message, Sealed, sign};
-pub use upstream::{Recorded, Reply, Upstream};
+pub use upstream::{Reply, Upstream};
 
 /// The key of every source unless a test says otherwise: `env:KEY`.
 pub const KEY: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
