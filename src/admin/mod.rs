@@ -60,6 +60,9 @@ pub struct Readiness {
 
 type Answer = Response<Full<Bytes>>;
 
+/// An answer in the place of an error, boxed because it is large.
+type Refused = Box<Answer>;
+
 /// Whether two tokens are the same, without telling by the time it takes where
 /// they differ.
 pub fn same_token(given: &[u8], token: &str) -> bool {
@@ -78,9 +81,9 @@ pub async fn answer<S: Subject, B>(subject: Arc<S>, request: Request<B>) -> Answ
         "/metrics" if reading => metrics(subject.metrics()),
         "/healthz" | "/readyz" | "/metrics" => wrong_method("GET"),
         _ => match Action::find(method, path, query) {
-            Err(refusal) => refusal,
+            Err(refused) => *refused,
             Ok(action) => match permit(&*subject, &request) {
-                Err(refusal) => refusal,
+                Err(refused) => *refused,
                 Ok(()) => act(&*subject, action).await,
             },
         },
@@ -98,7 +101,7 @@ enum Action {
 }
 
 impl Action {
-    fn find(method: &Method, path: &str, query: &str) -> Result<Self, Answer> {
+    fn find(method: &Method, path: &str, query: &str) -> Result<Self, Refused> {
         let mut parts = path.strip_prefix('/').unwrap_or("").splitn(3, '/');
         let first = parts.next().unwrap_or("");
         let source = parts.next().map(decoded);
@@ -108,37 +111,36 @@ impl Action {
             ("status", None, None) if reading => Ok(Action::Status),
             ("refusals", None, None) if reading => Ok(Action::Refusals),
             ("reload", None, None) if *method == Method::POST => Ok(Action::Reload),
-            ("status" | "refusals", None, None) => Err(wrong_method("GET")),
-            ("reload", None, None) => Err(wrong_method("POST")),
+            ("status" | "refusals", None, None) => Err(wrong_method("GET").into()),
+            ("reload", None, None) => Err(wrong_method("POST").into()),
             ("ledger", Some(source), Some(id)) if !id.is_empty() => {
                 if reading {
                     Ok(Action::LookUp(source, id))
                 } else if *method == Method::DELETE {
                     Ok(Action::Forget(source, id, parameter(query, "destination")))
                 } else {
-                    Err(wrong_method("GET, DELETE"))
+                    Err(wrong_method("GET, DELETE").into())
                 }
             }
             ("ledger", Some(source), _) if *method == Method::DELETE => {
                 let since = parameter(query, "since")
                     .and_then(|since| humantime::parse_duration(&since).ok());
-                since.map_or_else(
-                    || {
-                        Err(error(
-                            StatusCode::BAD_REQUEST,
-                            "`since` is missing or not a duration, as in `?since=2h`",
-                        ))
-                    },
-                    |since| Ok(Action::ForgetSince(source, since)),
-                )
+                match since {
+                    Some(since) => Ok(Action::ForgetSince(source, since)),
+                    None => Err(error(
+                        StatusCode::BAD_REQUEST,
+                        "`since` is missing or not a duration, as in `?since=2h`",
+                    )
+                    .into()),
+                }
             }
-            ("ledger", Some(_), _) => Err(wrong_method("DELETE")),
-            _ => Err(error(StatusCode::NOT_FOUND, "no such path")),
+            ("ledger", Some(_), _) => Err(wrong_method("DELETE").into()),
+            _ => Err(error(StatusCode::NOT_FOUND, "no such path").into()),
         }
     }
 }
 
-fn permit<S: Subject, B>(subject: &S, request: &Request<B>) -> Result<(), Answer> {
+fn permit<S: Subject, B>(subject: &S, request: &Request<B>) -> Result<(), Refused> {
     let given = request
         .headers()
         .get(AUTHORIZATION)
@@ -154,12 +156,9 @@ fn permit<S: Subject, B>(subject: &S, request: &Request<B>) -> Result<(), Answer
             );
             let bearer = HeaderValue::from_static("Bearer");
             answer.headers_mut().insert(WWW_AUTHENTICATE, bearer);
-            Err(answer)
+            Err(answer.into())
         }
-        None => Err(error(
-            StatusCode::FORBIDDEN,
-            "set `admin.token` to use this path",
-        )),
+        None => Err(error(StatusCode::FORBIDDEN, "set `admin.token` to use this path").into()),
     }
 }
 

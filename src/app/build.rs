@@ -4,7 +4,6 @@ use std::sync::Arc;
 use crate::config::{self, Config};
 use crate::deliver::{Destination, DestinationConfig, Means};
 use crate::gateway::{Gateway, Limits, Shared, Slots, Source, Target};
-use crate::route::{Router, Rule};
 use crate::setting::{OffOr, Place, Problem, Problems, Severity};
 use crate::verify::{Verifier, VerifyKeys};
 
@@ -118,17 +117,8 @@ fn source(
 ) -> Source {
     let written = &config.sources[number];
     let name = written.name.shared();
-    let rules: Vec<Rule<'_>> = config
-        .routes_of(number)
-        .map(|route| Rule {
-            number: route.number,
-            types: &route.types,
-            to: &route.to,
-            otherwise: route.otherwise,
-        })
-        .collect();
     let mut reached = vec![false; destinations.len()];
-    for to in rules.iter().flat_map(|rule| rule.to) {
+    for to in config.routes_of(number).flat_map(|route| &route.to) {
         reached[*to] = true;
     }
     let targets = destinations
@@ -153,7 +143,7 @@ fn source(
     Source {
         verifier: Verifier::new(&written.verify, |key| shared.metrics.key(&name, key)),
         event_type: written.source.event_type.clone(),
-        router: Router::compile(&rules),
+        router: config.router_of(number),
         unmatched: written.source.unmatched,
         window: match written.verify.tolerance {
             OffOr::On(tolerance) => tolerance,

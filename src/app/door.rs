@@ -58,7 +58,7 @@ impl Doors {
         let server = Opening::bind(
             "server.listen",
             &config.server.listen,
-            server_door(config, open_files),
+            server_door(config, open_files)?,
             &mut problems,
         );
         let admin = config
@@ -110,7 +110,7 @@ impl Doors {
         let mut problems = Problems::default();
         let moved = |old: &Opening, wanted: &Address| old.address != *wanted;
 
-        let server_door = server_door(config, state.open_files);
+        let server_door = server_door(config, state.open_files)?;
         let server = moved(&inner.server, &config.server.listen).then(|| {
             Opening::bind(
                 "server.listen",
@@ -289,25 +289,26 @@ async fn told(serving: impl Future<Output = io::Result<usize>>) {
     }
 }
 
-fn server_door(config: &Config, open_files: usize) -> Door {
-    let server = &config.server;
-    // Each connection may need another one to an upstream.
-    let fits = open_files.max(1);
-    if server.max_connections > fits {
+/// What connections for requests find. Never plain HTTP in the place of TLS.
+fn server_door(config: &Config, open_files: usize) -> Result<Door, Problems> {
+    let Some(mut door) = config.server.door() else {
+        return Err(Problems::from(Problem {
+            severity: Severity::Error,
+            key: "server.tls".into(),
+            message: "was not read".into(),
+            place: Place::Nowhere,
+            hint: None,
+        }));
+    };
+    if door.limits.max_connections > open_files {
         tracing::warn!(
-            configured = server.max_connections,
-            lowered_to = fits,
+            configured = door.limits.max_connections,
+            lowered_to = open_files,
             "`server.max_connections` is lowered: the hard limit of open files (`ulimit -Hn`) leaves no room for more"
         );
+        door.limits.max_connections = open_files.max(1);
     }
-    Door {
-        limits: Limits {
-            header_timeout: server.header_timeout,
-            idle_timeout: server.idle_timeout,
-            max_connections: server.max_connections.min(fits),
-        },
-        tls: server.tls.as_ref().and_then(|tls| tls.config().cloned()),
-    }
+    Ok(door)
 }
 
 fn admin_door() -> Door {

@@ -264,13 +264,11 @@ impl State {
 }
 
 fn panicked() -> Problems {
-    let mut problems = Problems::default();
-    problems.push(Problem {
+    Problems::from(Problem {
         severity: Severity::Error,
         key: String::new(),
         message: "the configuration could not be read: hookward has a fault, see its log".into(),
         place: Place::Nowhere,
         hint: None,
-    });
-    problems
+    })
 }

@@ -10,7 +10,7 @@ use super::{body, signing};
 use crate::config::{Config, Origin, Route as Rule, Source};
 use crate::deliver::DestinationConfig;
 use crate::message::EventType;
-use crate::route::{self, Plan, Router};
+use crate::route::{Plan, Router};
 use crate::setting::SecretReader;
 use crate::source::Unmatched;
 
@@ -49,7 +49,7 @@ impl Route {
                 typed(source, &body)?
             }
         };
-        let router = compile(&config, number);
+        let router = config.router_of(number);
         let Plan::To(to) = router.plan(event_type.as_ref()) else {
             return Err(nowhere(source, &router, event_type.as_ref()));
         };
@@ -72,20 +72,6 @@ impl Route {
             _ => Ok(Exit::Yes),
         }
     }
-}
-
-/// The rules of a source as the server compiles them.
-fn compile(config: &Config, source: usize) -> Router {
-    let rules: Vec<_> = config
-        .routes_of(source)
-        .map(|rule| route::Rule {
-            number: rule.number,
-            types: &rule.types,
-            to: &rule.to,
-            otherwise: rule.otherwise,
-        })
-        .collect();
-    Router::compile(&rules)
 }
 
 /// Why an event reaches no destination, and what its sender is answered.

@@ -32,7 +32,7 @@ pub use summary::Summary;
 use crate::deliver::DestinationConfig;
 use crate::ledger::LedgerConfig;
 use crate::listen::ServerConfig;
-use crate::route::Pattern;
+use crate::route::{Pattern, Router, Rule};
 use crate::setting::Name;
 use crate::source::SourceConfig;
 use crate::verify::VerifyConfig;
@@ -97,6 +97,21 @@ pub struct Route {
 }
 
 impl Config {
+    /// The router of the source at `source` in [`Config::sources`]; its
+    /// destinations are places in [`Config::destinations`].
+    pub fn router_of(&self, source: usize) -> Router {
+        let rules: Vec<_> = self
+            .routes_of(source)
+            .map(|route| Rule {
+                number: route.number,
+                types: &route.types,
+                to: &route.to,
+                otherwise: route.otherwise,
+            })
+            .collect();
+        Router::compile(&rules)
+    }
+
     /// The routes that take events from the source at `source` in [`Config::sources`].
     pub fn routes_of(&self, source: usize) -> impl Iterator<Item = &Route> {
         self.routes

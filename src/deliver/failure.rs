@@ -57,7 +57,7 @@ pub enum Reason {
     /// The budget ended before anything was sent.
     Budget,
     /// Connecting was refused for as long as the event was held.
-    Refused {
+    ConnectRefused {
         /// How long it was tried.
         held: Duration,
     },
@@ -85,8 +85,10 @@ impl fmt::Display for Reason {
             Reason::Busy => f.write_str("`max_in_flight` is reached"),
             Reason::CircuitOpen => f.write_str("the circuit is open"),
             Reason::Budget => f.write_str("the budget ended before anything was sent"),
-            Reason::Refused { held } if held.is_zero() => f.write_str("connecting was refused"),
-            Reason::Refused { held } => write!(
+            Reason::ConnectRefused { held } if held.is_zero() => {
+                f.write_str("connecting was refused")
+            }
+            Reason::ConnectRefused { held } => write!(
                 f,
                 "connecting was refused for {}",
                 format_duration(Duration::from_millis(held.as_millis() as u64))

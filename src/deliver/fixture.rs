@@ -168,6 +168,9 @@ pub(super) fn budget(seconds: u64) -> Budget {
     }
 }
 
+/// What a test waits for happens at once; past this it never will.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
 /// A scripted HTTP service.
 pub(super) struct Upstream(TcpListener);
 
@@ -187,7 +190,8 @@ impl Upstream {
     }
 
     pub(super) async fn accept(&self) -> Peer<TcpStream> {
-        Peer(self.0.accept().await.unwrap().0)
+        let accepted = tokio::time::timeout(PATIENCE, self.0.accept()).await;
+        Peer(accepted.expect("nobody connects").unwrap().0)
     }
 }
 

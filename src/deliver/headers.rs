@@ -225,3 +225,168 @@ impl<'a> Sent<'a> {
                 })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::deliver::fixture::{Made, TIMESTAMP, event};
+
+    fn of(event: &Event) -> HeaderMap {
+        Headers::default().of(event, || unreachable!("nothing is signed"))
+    }
+
+    #[test]
+    fn each_family_keeps_its_names() {
+        for family in Family::ALL {
+            let map = of(&Made { family, ..event() }.proven());
+            let [id, timestamp, signature] = family.names();
+            assert_eq!(map[id], "msg_1");
+            assert_eq!(map[timestamp], TIMESTAMP.to_string());
+            assert_eq!(map[signature], "v1,c2lnbmF0dXJl");
+            assert_eq!(map.len(), 11, "and eight of ours: {map:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_left_out_and_a_resend_is_told() {
+        let made = Made {
+            client: None,
+            event_type: None,
+            resend: true,
+            ..event()
+        };
+        let map = of(&made.proven());
+        assert!(!map.contains_key("x-forwarded-for"));
+        assert!(!map.contains_key("hookward-type"));
+        assert_eq!(map["hookward-resend"], "true");
+        assert!(!of(&event().proven()).contains_key("hookward-resend"));
+    }
+
+    #[test]
+    fn an_address_is_written_as_it_is_meant() {
+        for (client, text) in [
+            ("::ffff:192.0.2.7", "192.0.2.7"),
+            ("2001:db8::1", "2001:db8::1"),
+        ] {
+            let client = Some(client.parse().unwrap());
+            let map = of(&Made { client, ..event() }.proven());
+            assert_eq!(map["x-forwarded-for"], text);
+        }
+    }
+
+    #[test]
+    fn nothing_unproven_is_signed_or_called_an_id() {
+        let headers = Headers {
+            sign: Some(SigningKey::from_bytes(&[7; 32]).unwrap()),
+            ..Headers::default()
+        };
+        let map = headers.of(&event().unproven(true), || unreachable!());
+        assert_eq!(map["svix-signature"], "v1,c2lnbmF0dXJl");
+        for name in ["hookward-id", "hookward-key", "idempotency-key"] {
+            assert!(!map.contains_key(name), "{name}");
+        }
+        assert_eq!(map["hookward-source"], "clerk");
+        let map = headers.of(&event().unproven(false), || unreachable!());
+        assert!(!map.contains_key("svix-id"));
+    }
+
+    #[test]
+    fn lists_are_taken_over_whole_and_single_values_once() {
+        let sent = event()
+            .header("content-encoding", "gzip")
+            .header("content-encoding", "br")
+            .header("content-type", "text/plain")
+            .header("content-type", "text/html")
+            .proven();
+        let map = of(&sent);
+        let all = |name| map.get_all(name).iter().collect::<Vec<_>>();
+        assert_eq!(all("content-encoding"), ["gzip", "br"]);
+        assert_eq!(all("content-type"), ["text/plain"]);
+    }
+
+    #[test]
+    fn what_is_configured_takes_the_place_of_what_was_sent() {
+        let headers = Headers {
+            configured: vec![(CONTENT_TYPE, HeaderValue::from_static("text/plain"))],
+            ..Headers::default()
+        };
+        let sent = event().header("content-type", "text/html").proven();
+        let map = headers.of(&sent, || unreachable!());
+        let all: Vec<_> = map.get_all(CONTENT_TYPE).iter().collect();
+        assert_eq!(all, ["text/plain"]);
+    }
+
+    /// Names a sender may try, some of which must never pass.
+    const NAMES: [&str; 20] = [
+        "connection",
+        "content-type",
+        "cookie",
+        "authorization",
+        "hookward-id",
+        "hookward-key",
+        "hookward-resend",
+        "idempotency-key",
+        "keep-alive",
+        "proxy-authorization",
+        "svix-id",
+        "te",
+        "tracestate",
+        "traceparent",
+        "transfer-encoding",
+        "upgrade",
+        "webhook-id",
+        "x-forwarded-for",
+        "x-tenant",
+        "host",
+    ];
+
+    /// With what values, some of which name headers for Connection.
+    const VALUES: [&str; 6] = [
+        "forged",
+        "svix-id, X-Tenant",
+        "close",
+        "tracestate,,",
+        "",
+        "te",
+    ];
+
+    proptest! {
+        #[test]
+        fn whatever_is_sent_only_what_the_contract_lists_passes(
+            sent in proptest::collection::vec((0..NAMES.len(), 0..VALUES.len()), 0..24)
+        ) {
+            let headers = Headers {
+                forward: vec![HeaderName::from_static("x-tenant")],
+                ..Headers::default()
+            };
+            let made = sent
+                .iter()
+                .fold(event(), |made, (name, value)| made.header(NAMES[*name], VALUES[*value]));
+            let map = headers.of(&made.proven(), || unreachable!());
+            let plain = of(&event().proven());
+            let named = sent
+                .iter()
+                .filter(|(name, _)| NAMES[*name] == "connection")
+                .flat_map(|(_, value)| VALUES[*value].split(','))
+                .map(|name| name.trim().to_lowercase())
+                .collect::<Vec<_>>();
+            for name in map.keys() {
+                let name = name.as_str();
+                if plain.contains_key(name) {
+                    let ours: Vec<_> = map.get_all(name).iter().collect();
+                    prop_assert_eq!(ours.len(), 1);
+                    prop_assert!(ours[0] != "forged", "{} was taken from the sender", name);
+                    continue;
+                }
+                let passes = ["content-type", "tracestate", "traceparent", "x-tenant"];
+                prop_assert!(passes.contains(&name), "{} passed", name);
+                prop_assert!(!named.contains(&name.to_owned()), "{} was named", name);
+            }
+            for name in plain.keys() {
+                prop_assert!(map.contains_key(name), "{} is missing", name);
+            }
+        }
+    }
+}

@@ -251,6 +251,3 @@ impl Drop for Attempts<'_> {
             .observe(self.began.elapsed().as_secs_f64());
     }
 }
-
-#[cfg(test)]
-mod tests;

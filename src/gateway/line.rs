@@ -13,7 +13,6 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::answer::{self, Answer, Outcome};
-use super::client::client;
 use super::fanout::Fanout;
 use super::outlive::Outliving;
 use super::refusal::Refusal;
@@ -21,7 +20,7 @@ use super::slots::Slot;
 use super::trace::{Trace, Unfinished};
 use super::{Gateway, Source};
 use crate::ledger::{BodyDigest, Claim, Reservation, Reserved};
-use crate::listen::{BodyError, BodyRules, Connection, Held, read_body, skip_body};
+use crate::listen::{BodyError, BodyRules, Connection, Held, Sender, read_body, skip_body};
 use crate::message::{Envelope, Event, Family, MessageId, Origin, Received, Verified};
 use crate::route::Plan;
 use crate::source::Unmatched;
@@ -124,13 +123,8 @@ impl Gateway {
         if head.method != Method::POST {
             return Err(Refusal::Method);
         }
-        let (client, protocol) = client(
-            connection.peer(),
-            connection.protocol(),
-            &head.headers,
-            &self.trusted_proxies,
-        );
-        if !source.allows(client) {
+        let sender = Sender::of(connection, &head.headers, &self.trusted_proxies);
+        if !source.allows(sender.address) {
             return Err(Refusal::Forbidden);
         }
         if self.shared.is_draining() {
@@ -147,8 +141,8 @@ impl Gateway {
         trace.id = envelope.as_ref().map(|envelope| envelope.id.clone());
         let origin = Origin {
             request: trace.request.clone(),
-            client,
-            protocol,
+            client: sender.address,
+            protocol: sender.protocol,
         };
         Ok(Admitted {
             source,

@@ -5,7 +5,6 @@
 //! in the order in which a request meets them.
 
 mod answer;
-mod client;
 mod fanout;
 mod line;
 mod outlive;

@@ -29,9 +29,13 @@ pub(super) struct Trace {
 pub(super) struct Progress {
     /// The destinations the event goes to this time.
     pub(super) plan: OnceLock<SmallVec<[usize; 4]>>,
-    ended: Mutex<SmallVec<[(usize, Option<Failure>); 1]>>,
+    ended: Mutex<EndedDeliveries>,
     early: Mutex<Option<Outcome>>,
 }
+
+/// Destinations by number, each with what kept it from accepting. One without an
+/// allocation: few sources fan out.
+type EndedDeliveries = SmallVec<[(usize, Option<Failure>); 1]>;
 
 impl Trace {
     pub(super) fn new(began: Instant) -> Self {
@@ -232,7 +236,7 @@ impl Progress {
             .push((number, failure));
     }
 
-    fn ended(&self) -> SmallVec<[(usize, Option<Failure>); 1]> {
+    fn ended(&self) -> EndedDeliveries {
         self.ended
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -94,8 +94,8 @@ impl<A> Ledger<A> {
     }
 
     /// Forgets all settled ids of a source whose last receipt is of `since` or
-    /// later: how many there were. It looks at every id, about half a second for
-    /// a million, so it wants a thread that may block.
+    /// later: how many there were. It looks at every id, some tenths of a second
+    /// for a million, so it wants a thread that may block.
     pub fn forget_since(&self, source: &str, since: SystemTime) -> usize {
         let (now, since) = (self.forgetting.now(), millis(since));
         let Some(source) = self.names.number(source) else {

@@ -2,7 +2,7 @@
 //!
 //! An id is absent, running, partly delivered or delivered. Running ids live in
 //! a map of their own, because nothing may push them out; settled ones live in
-//! [`Settled`], which is bounded and forgets the oldest. Both are guarded by the
+//! `settled`, which is bounded and forgets the oldest. Both are guarded by the
 //! lock of the id's shard, so each id changes hands in one place at a time.
 //!
 //! | before | a claim comes | the run ends with | after |
@@ -185,8 +185,9 @@ impl<A> Ledger<A> {
 
     /// Does what was put off: forgets what is over the bound or has expired, and
     /// brings the metrics up to date. To be called every second, from a thread
-    /// that may block: a sweep takes about half a second for a million ids, and
-    /// comes once in an hour, or once in a thirty-second of a shorter retention.
+    /// that may block: a sweep looks at every id, some tenths of a second for a
+    /// million, and comes once in an hour, or with a shorter retention in each
+    /// thirty-second part of it, yet not twice in a minute.
     pub fn tick(&self) {
         let now = self.forgetting.now();
         let settled = self.settled();
@@ -204,7 +205,9 @@ impl<A> Ledger<A> {
 
     /// Takes over a new configuration. Another `retention` counts at once, also
     /// for ids known already. Another `max_entries` moves the newest ids to a new
-    /// store, about a second per million, during which claims wait.
+    /// store, which takes seconds for a million, and claims wait meanwhile: moka
+    /// cannot be resized, and ids must not be known in two orders. Wants a
+    /// thread that may block.
     pub fn reconfigure(&self, config: &LedgerConfig) {
         self.forgetting
             .set_retention(duration_millis(config.retention));

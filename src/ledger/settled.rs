@@ -71,7 +71,8 @@ impl Settled {
 
     /// Keeps a record, as the newest, in the place of what was known of the id.
     pub(super) fn put(&self, id: IdDigest, record: Record) {
-        // moka would keep the old key, and with it the old record.
+        // In its order moka would keep the old key, and on eviction tell of the
+        // old record.
         self.remove(id);
         self.cache.insert(Known { id, record }, ());
     }

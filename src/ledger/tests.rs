@@ -240,6 +240,22 @@ fn a_waiter_that_looks_after_the_end_is_told_too() {
     assert_eq!(now(waiter.outcome()), Some(502));
 }
 
+#[test]
+fn a_waiter_that_waits_already_is_woken_by_the_end() {
+    for answer in [Some(200), None] {
+        let ledger = small();
+        let reservation = run(&ledger, claim("m"));
+        let mut outcome = Box::pin(wait(&ledger, claim("m")).outcome());
+        let mut context = Context::from_waker(Waker::noop());
+        assert_eq!(outcome.as_mut().poll(&mut context), Poll::Pending);
+        match answer {
+            Some(answer) => now(reservation.settle(true, answer, at(1))).unwrap(),
+            None => drop(reservation),
+        }
+        assert_eq!(outcome.as_mut().poll(&mut context), Poll::Ready(answer));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_a_hundred_claims_on_one_id_one_runs_and_all_are_told_the_same() {
     let ledger = small();
@@ -451,6 +467,17 @@ fn a_forgotten_receipt_lets_the_next_retry_reach_that_destination() {
     drop(retry);
     assert_eq!(forget("billing"), Forgotten::Done);
     assert_eq!(ledger.lookup("clerk", "m"), None);
+}
+
+#[test]
+fn a_forgotten_receipt_of_a_resend_leaves_what_was_delivered() {
+    let ledger = small();
+    deliver(&ledger, claim("m"));
+    settle(&ledger, resend(100, 100), &["audit"], false);
+    assert_eq!(ledger.forget("clerk", "m", Some("audit")), Forgotten::Done);
+    assert!(is_duplicate(&reserve(&ledger, claim("m"))));
+    let retry = run(&ledger, resend(101, 101));
+    assert!(retry.is_resend() && !retry.has_receipt("audit"));
 }
 
 #[test]

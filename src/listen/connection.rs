@@ -126,6 +126,9 @@ impl Connection {
     /// The TLS handshake is done: its bytes were not those of a head.
     pub(super) fn shook_hands(&self) {
         self.unread.store(false, Ordering::Relaxed);
+        // The first head often comes along with the end of the handshake, and
+        // then no further read tells of it.
+        self.began.store(self.now(), Ordering::Relaxed);
         self.enter(Phase::Greeting);
     }
 

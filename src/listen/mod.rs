@@ -4,7 +4,9 @@
 //! [`Listener::bind`] takes the address and [`serve`] answers on it, with any
 //! tower service, made for each [`Connection`]. What the service sees is only
 //! requests whose head came whole and in time; it reads the body with
-//! [`read_body`], which keeps size, pace and the shared [`BufferBudget`].
+//! [`read_body`], which keeps size, pace and the shared [`BufferBudget`], and
+//! learns from [`Sender`] who is there behind the proxies. [`Stop`] ends it all
+//! in stages.
 //!
 //! | danger | what bounds it |
 //! |---|---|
@@ -16,6 +18,7 @@
 //! | many large bodies | `max_buffered`, taken before a byte is read |
 //! | no descriptors left | a pause before the next accept, and [`raise_open_files`] |
 
+mod accept;
 mod address;
 mod body;
 mod budget;
@@ -23,6 +26,7 @@ mod config;
 mod connection;
 mod io;
 mod open_files;
+mod sender;
 mod serve;
 mod stop;
 mod tls;
@@ -33,6 +37,7 @@ pub use budget::{BufferBudget, Held};
 pub use config::ServerConfig;
 pub use connection::{Connection, Limits};
 pub use open_files::raise_open_files;
+pub use sender::Sender;
 pub use serve::{Door, ServeOptions, serve};
 pub use stop::Stop;
 pub use tls::Tls;

@@ -1,7 +1,6 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
-use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,17 +16,16 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use prometheus::IntGauge;
-use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt as _};
 
-use super::address::{Bound, SocketFile};
-use super::io::{Io, Socket};
+use super::accept::{Accepted, Acceptor, Pause, is_passing};
+use super::io::Io;
 use super::{Connection, Limits, Listener, Stop};
 use crate::message::Protocol;
 
@@ -58,6 +56,9 @@ const MAX_HEAD: usize = 16 * 1024;
 /// up to this while reads fill it; twice as much saves a large body a few calls
 /// a megabyte, and costs every connection twice the memory.
 const MAX_READ: usize = 32 * 1024;
+
+/// How often a full listener looks whether its limit was raised.
+const RECHECK: Duration = Duration::from_secs(1);
 
 /// Accepts connections and answers their requests with the services that `make`
 /// gives, one for each connection, until `options.stop` says so and the last
@@ -135,7 +136,8 @@ impl Floor {
             if self.left() > 0 {
                 return;
             }
-            freed.await;
+            // A reload that makes more room wakes nobody: look again by and by.
+            let _ = timeout(RECHECK, freed).await;
         }
     }
 
@@ -305,6 +307,7 @@ where
         let mut sleep = pin!(sleep_until(
             connection.deadline().unwrap_or_else(Instant::now)
         ));
+        let mut turn = pin!(yield_now());
         let mut told = false;
         let mut listening = false;
 
@@ -312,7 +315,13 @@ where
             if stop.is_cut() {
                 return Poll::Ready(());
             }
-            if !told && stop.is_finishing() {
+            if !told && stop.is_finishing() && turn.as_mut().poll(cx).is_ready() {
+                // A request that is already here is still answered: told before
+                // it is read, the connection would end as an idle one. The
+                // runtime had its turn to hear of it.
+                if http.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(());
+                }
                 http.as_mut().graceful_shutdown();
                 told = true;
             }
@@ -346,147 +355,5 @@ where
             Poll::Pending
         })
         .await;
-    }
-}
-
-/// A connection fresh from the kernel.
-struct Accepted {
-    socket: Socket,
-    peer: Option<IpAddr>,
-}
-
-impl Accepted {
-    fn tcp(stream: TcpStream, peer: IpAddr) -> Self {
-        // Answers are written whole; waiting for more would only delay them.
-        // A socket that refuses is already gone, which its reader will find.
-        let _ = stream.set_nodelay(true);
-        Self {
-            socket: Socket::Tcp(stream),
-            peer: Some(peer.to_canonical()),
-        }
-    }
-
-    fn unix(stream: UnixStream) -> Self {
-        Self {
-            socket: Socket::Unix(stream),
-            peer: None,
-        }
-    }
-}
-
-enum Acceptor {
-    Tcp(TcpListener),
-    Unix(UnixListener, SocketFile),
-}
-
-impl Acceptor {
-    fn new(listener: Listener) -> io::Result<Self> {
-        match listener.socket {
-            Bound::Tcp(socket) => TcpListener::from_std(socket).map(Acceptor::Tcp),
-            Bound::Unix(socket, file) => {
-                UnixListener::from_std(socket).map(|socket| Acceptor::Unix(socket, file))
-            }
-        }
-    }
-
-    async fn accept(&mut self) -> io::Result<Accepted> {
-        match self {
-            Acceptor::Tcp(listener) => {
-                let (stream, peer) = listener.accept().await?;
-                Ok(Accepted::tcp(stream, peer.ip()))
-            }
-            Acceptor::Unix(listener, _) => {
-                let (stream, _) = listener.accept().await?;
-                Ok(Accepted::unix(stream))
-            }
-        }
-    }
-
-    /// Takes what still waits in the kernel's queue, at most `room`, and closes
-    /// the socket. The runtime is not asked, because it may not have heard yet
-    /// of what the kernel already has.
-    fn last(self, room: usize) -> Vec<Accepted> {
-        let mut last = Vec::new();
-        match self {
-            Acceptor::Tcp(listener) => {
-                let listener = listener.into_std().into_iter();
-                let accepted = listener.flat_map(|l| std::iter::from_fn(move || l.accept().ok()));
-                for (stream, peer) in accepted.take(room) {
-                    let stream = stream.set_nonblocking(true).map(|()| stream);
-                    let stream = stream.and_then(TcpStream::from_std);
-                    last.extend(stream.map(|stream| Accepted::tcp(stream, peer.ip())));
-                }
-            }
-            Acceptor::Unix(listener, _file) => {
-                let listener = listener.into_std().into_iter();
-                let accepted = listener.flat_map(|l| std::iter::from_fn(move || l.accept().ok()));
-                for (stream, _) in accepted.take(room) {
-                    let stream = stream.set_nonblocking(true).map(|()| stream);
-                    let stream = stream.and_then(UnixStream::from_std);
-                    last.extend(stream.map(Accepted::unix));
-                }
-            }
-        }
-        last
-    }
-}
-
-/// Whether an accept failed because of the one connection it was for.
-fn is_passing(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::Interrupted
-    )
-}
-
-/// How long to wait after an accept that failed for want of something: without
-/// a pause it would fail again at once, and for ever, since the connection
-/// that cannot be taken stays in the queue.
-struct Pause {
-    next: Duration,
-    told: Option<Instant>,
-}
-
-impl Default for Pause {
-    fn default() -> Self {
-        Self {
-            next: Self::LEAST,
-            told: None,
-        }
-    }
-}
-
-impl Pause {
-    /// The first wait; each further one is twice as long.
-    const LEAST: Duration = Duration::from_millis(100);
-    /// The longest wait.
-    const MOST: Duration = Duration::from_secs(1);
-    /// How long one line in the log is enough.
-    const QUIET: Duration = Duration::from_secs(5);
-
-    fn over(&mut self) {
-        self.next = Self::LEAST;
-    }
-
-    fn next(&mut self) -> Duration {
-        let pause = self.next;
-        self.next = (pause * 2).min(Self::MOST);
-        pause
-    }
-
-    fn tell(&mut self, error: &io::Error) {
-        if self.told.is_some_and(|told| told.elapsed() < Self::QUIET) {
-            return;
-        }
-        self.told = Some(Instant::now());
-        let hint = match Errno::from_io_error(error) {
-            Some(Errno::MFILE) => "the limit of open files of this process is reached",
-            Some(Errno::NFILE) => "the machine's limit of open files is reached",
-            Some(Errno::NOBUFS | Errno::NOMEM) => "the kernel has no memory left",
-            _ => "",
-        };
-        tracing::error!(%error, hint, "cannot accept connections; trying again");
     }
 }

@@ -188,7 +188,7 @@ fn load(cert: &PemFile<'_>, key: &PemFile<'_>) -> Option<Loaded> {
     })
 }
 
-fn config(
+pub(super) fn config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<rustls::ServerConfig, rustls::Error> {

@@ -297,6 +297,23 @@ async fn a_disk_that_hangs_is_late_and_may_have_the_line() {
     assert!(failure.may_have_arrived);
 }
 
+#[tokio::test]
+async fn the_thread_ends_with_its_destination() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("events.jsonl");
+    let (alive, ended) = mpsc::channel::<()>();
+    let sync = move |_: &fs::File| {
+        let _ = &alive;
+        Ok(())
+    };
+    let built = synced(&path, Box::new(sync));
+    deliver(&built).await.unwrap();
+    drop(built);
+    // The thread owned the other end.
+    assert!(ended.recv_timeout(Duration::from_secs(10)).is_err());
+    assert_eq!(ended.try_recv(), Err(mpsc::TryRecvError::Disconnected));
+}
+
 #[test]
 fn what_keeps_a_file_from_being_opened_is_told() {
     let dir = tempfile::tempdir().unwrap();

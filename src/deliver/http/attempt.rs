@@ -50,14 +50,19 @@ impl Attempt<'_> {
             return Err(End::budget());
         }
         let writing = Writing::of(self.event.body());
+        self.over(self.http.pool.take(writing)).await
+    }
+
+    /// Makes it over an idle connection, or else over one of its own.
+    pub(super) async fn over(&self, idle: Option<Link>) -> Result<(), End> {
         let mut request = self.request();
-        if let Some(link) = self.http.pool.take(writing) {
+        if let Some(link) = idle {
             match self.send(link, request).await? {
                 Sent::Accepted => return Ok(()),
                 Sent::Unwritten(back, _) => request = *back,
             }
         }
-        let link = self.connect(writing).await?;
+        let link = self.connect().await?;
         match self.send(link, request).await? {
             Sent::Accepted => Ok(()),
             Sent::Unwritten(_, error) => Err(End {
@@ -87,7 +92,8 @@ impl Attempt<'_> {
     }
 
     /// Opens a connection; while connecting is refused, again and again.
-    async fn connect(&self, writing: Writing) -> Result<Link, End> {
+    async fn connect(&self) -> Result<Link, End> {
+        let writing = Writing::of(self.event.body());
         let config = &self.http.config;
         let began = Instant::now();
         loop {
@@ -102,19 +108,20 @@ impl Attempt<'_> {
                         continue;
                     }
                     let held = now - began;
-                    Reason::Refused { held }
+                    Reason::ConnectRefused { held }
                 }
                 Ok(Err(NoConnection::Other(reason))) => reason,
                 Ok(Err(NoConnection::Timeout)) => Reason::ConnectTimeout(config.connect_timeout),
                 Err(_) if limit == self.deadline => return Err(End::budget()),
                 Err(_) => Reason::ConnectTimeout(config.connect_timeout),
             };
-            let outcome = match reason {
-                Reason::ConnectTimeout(_) => AttemptOutcome::Late,
-                _ => AttemptOutcome::Failed,
+            let (outcome, retry) = match reason {
+                Reason::ConnectTimeout(_) => (AttemptOutcome::Late, Some(RetryOn::Timeout)),
+                _ => (AttemptOutcome::Failed, None),
             };
             return Err(End {
                 health: Health::Away,
+                retry,
                 ..End::of(Failure::before(outcome, reason))
             });
         }

@@ -122,5 +122,3 @@ impl Http {
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod tls_tests;

@@ -24,7 +24,7 @@ pub(super) struct Pool(Arc<Shared>);
 struct Shared {
     room: usize,
     /// Connections that are open, idle or not.
-    open: AtomicUsize,
+    open: Arc<AtomicUsize>,
     idle: Mutex<Idle>,
 }
 
@@ -46,7 +46,10 @@ struct Resting {
 pub(super) struct Link {
     pub(super) sender: Sender,
     writing: Writing,
-    shared: Arc<Shared>,
+    /// Weak, because a pool owns its idle connections and not they it: a pool
+    /// that is dropped closes them.
+    shared: Weak<Shared>,
+    open: Arc<AtomicUsize>,
 }
 
 /// How long a connection may be idle: less than the shortest time after which
@@ -64,7 +67,7 @@ impl Pool {
     pub(super) fn new(room: usize) -> Self {
         Self(Arc::new(Shared {
             room,
-            open: AtomicUsize::new(0),
+            open: Arc::default(),
             idle: Mutex::default(),
         }))
     }
@@ -114,7 +117,8 @@ impl Pool {
         Link {
             sender,
             writing,
-            shared: Arc::clone(&self.0),
+            shared: Arc::downgrade(&self.0),
+            open: Arc::clone(&self.0.open),
         }
     }
 }
@@ -131,7 +135,7 @@ impl Link {
             Drained::All | Drained::More => {}
             Drained::TooMuch => return,
         }
-        if self.shared.open.load(Ordering::Relaxed) > self.shared.room {
+        if self.sender.is_closed() || self.pool().is_none() {
             return;
         }
         tokio::spawn(async move {
@@ -149,11 +153,14 @@ impl Link {
         });
     }
 
+    /// The pool, if it is still there and has room for this connection.
+    fn pool(&self) -> Option<Arc<Shared>> {
+        let shared = self.shared.upgrade()?;
+        (self.open.load(Ordering::Relaxed) <= shared.room).then_some(shared)
+    }
+
     fn rest(self) {
-        let shared = Arc::clone(&self.shared);
-        if shared.open.load(Ordering::Relaxed) > shared.room {
-            return;
-        }
+        let Some(shared) = self.pool() else { return };
         let resting = Resting {
             link: self,
             home: runtime::Handle::current().id(),
@@ -176,7 +183,7 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        self.shared.open.fetch_sub(1, Ordering::Relaxed);
+        self.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

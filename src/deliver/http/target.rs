@@ -46,7 +46,7 @@ impl Target {
             return Err(("names no socket".into(), FORM));
         }
         if path.contains('#') {
-            return Err(FRAGMENT.map_into());
+            return Err(fragment());
         }
         Ok(Target::Unix {
             socket: base.join(socket),
@@ -67,7 +67,7 @@ impl Target {
             ));
         }
         if url.fragment().is_some() {
-            return Err(FRAGMENT.map_into());
+            return Err(fragment());
         }
         if url.port() == Some(0) {
             return Err(("names port 0".into(), FORM));
@@ -111,18 +111,10 @@ impl Target {
     }
 }
 
-struct StaticWrong(&'static str, &'static str);
-
-impl StaticWrong {
-    fn map_into(&self) -> Wrong {
-        (self.0.to_owned(), self.1)
-    }
+fn fragment() -> Wrong {
+    let hint = "no request carries one: leave it out";
+    ("has a fragment (`#…`)".into(), hint)
 }
-
-const FRAGMENT: StaticWrong = StaticWrong(
-    "has a fragment (`#…`)",
-    "no request carries one: leave it out",
-);
 
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -138,6 +130,36 @@ impl fmt::Display for Target {
                 let path = path.split('?').next().unwrap_or_default();
                 write!(f, "unix:{}:{path}", socket.display())
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_addressed_as_the_url_says() {
+        for (url, host, path) in [
+            ("http://a.example", "a.example", "/"),
+            ("http://a.example:80/x", "a.example", "/x"),
+            (
+                "https://A.example:8443/x?y=1&z",
+                "a.example:8443",
+                "/x?y=1&z",
+            ),
+            ("http://[::1]:3000/a b/{c}", "[::1]:3000", "/a%20b/%7Bc%7D"),
+            (
+                "http://b\u{fc}cher.example/\u{fc}",
+                "xn--bcher-kva.example",
+                "/%C3%BC",
+            ),
+            ("unix:/run/a.sock:/x?y", "localhost", "/x?y"),
+            ("unix:/run/a.sock", "localhost", "/"),
+        ] {
+            let target = Target::parse(url, Path::new("/")).unwrap();
+            assert_eq!(target.host().unwrap(), host, "{url}");
+            assert_eq!(target.path().unwrap(), path, "{url}");
         }
     }
 }

@@ -103,11 +103,53 @@ fn what_is_pushed_out_is_counted_and_told_apart_by_its_window() {
         "at the very end of the window"
     );
     assert_eq!(deliver_ten(20, 301), (20, 10), "a second past it");
-    assert_eq!(
-        deliver_ten(30, 301 + 3600),
-        (20, 10),
-        "expired ones are no loss"
+}
+
+#[test]
+fn an_expired_id_that_is_pushed_out_is_no_loss() {
+    let (ledger, metrics) = ledger(Duration::from_secs(30), 10);
+    let deliver_ten = |from: usize, time| {
+        for number in from..from + 10 {
+            let now = at(time);
+            deliver(
+                &ledger,
+                Claim {
+                    now,
+                    ..numbered(number)
+                },
+            );
+        }
+        ledger.tick();
+    };
+    deliver_ten(0, 0);
+    // Sooner than the next sweep.
+    deliver_ten(10, 30);
+    assert_eq!(known(&ledger, 10..20), 10);
+    assert_eq!(metrics.entries.get(), 10);
+    assert_eq!(metrics.evictions.get(), 0);
+    deliver_ten(20, 31);
+    assert_eq!(metrics.evictions.get(), 10);
+}
+
+#[test]
+fn the_window_is_that_of_the_newest_request() {
+    let (ledger, metrics) = ledger(HOUR, 1);
+    settle(&ledger, claim("m"), &["billing"], false);
+    let retry = Claim {
+        signed: START + 400,
+        now: at(400),
+        ..claim("m")
+    };
+    settle(&ledger, retry, &["audit"], true);
+    deliver(
+        &ledger,
+        Claim {
+            now: at(500),
+            ..claim("other")
+        },
     );
+    ledger.tick();
+    assert_eq!(metrics.window_breaches.get(), 1);
 }
 
 #[test]
