@@ -21,10 +21,7 @@ impl Subject for Admin {
             degraded: current
                 .destinations
                 .iter()
-                .filter_map(|destination| {
-                    let away = destination.degraded()?;
-                    Some(format!("destination `{}`: {away}", destination.name()))
-                })
+                .filter_map(|destination| destination.degraded())
                 .collect(),
         }
     }
