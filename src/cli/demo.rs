@@ -7,7 +7,6 @@ use clap::Args;
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Method};
 use tokio::sync::mpsc;
-use zeroize::Zeroizing;
 
 use super::client::{Answer, Client, Target};
 use super::print::{Complaint, Exit, Print};
@@ -70,6 +69,11 @@ impl Demo {
         let cannot = |what: &str, error: std::io::Error| {
             Complaint::failed(format!("cannot {what}: {error}"))
         };
+        // Before anything is shown: whoever reads it may send a signal.
+        let signals = match self.keep {
+            true => Some(serve::signals().map_err(|e| cannot("wait for signals", e))?),
+            false => None,
+        };
         let secret = key::generate().map_err(|e| cannot("make a key", e))?;
         let (service, arrivals) = service::start()
             .await
@@ -81,8 +85,13 @@ impl Demo {
 
         let mut stage = Stage::set(&secret, &url, arrivals)?;
         let as_promised = stage.play(print).await?;
-        if self.keep {
-            keep(&url, &secret, &mut stage.arrivals, print).await?;
+        if let Some(signals) = signals {
+            print.data(format_args!(
+                "\nIt goes on until Ctrl-C. Send your own from another terminal:\n\n  {} send {url} --secret {} --type user.updated\n",
+                program(),
+                secret.as_str()
+            ));
+            keep(signals, &mut stage.arrivals, print).await;
         } else {
             print.data(format_args!(
                 "\nSend your own:  {0} demo --keep\nFor real:       {0} serve --source clerk=env:CLERK_SECRET --to http://127.0.0.1:3000/hooks",
@@ -231,18 +240,10 @@ impl Stage {
 
 /// Prints what arrives until a signal comes, or nobody reads it.
 async fn keep(
-    url: &str,
-    secret: &Zeroizing<String>,
+    mut signals: mpsc::Receiver<Control>,
     arrivals: &mut mpsc::Receiver<Arrival>,
     print: &mut Print<'_>,
-) -> Result<(), Complaint> {
-    let mut signals = serve::signals()
-        .map_err(|error| Complaint::failed(format!("cannot wait for signals: {error}")))?;
-    print.data(format_args!(
-        "\nIt goes on until Ctrl-C. Send your own from another terminal:\n\n  {} send {url} --secret {} --type user.updated\n",
-        program(),
-        secret.as_str()
-    ));
+) {
     while !print.is_lost() {
         tokio::select! {
             Some(arrival) = arrivals.recv() => {
@@ -252,7 +253,6 @@ async fn keep(
             _ = signals.recv() => break,
         }
     }
-    Ok(())
 }
 
 /// A request as the service got it, the headers that matter here.

@@ -1,6 +1,7 @@
 use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -38,6 +39,9 @@ pub(super) struct Serve {
     listen: Option<String>,
 }
 
+/// How long threads may take to drop what was cut.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 impl Serve {
     pub(super) fn run(self, print: &mut Print<'_>) -> Result<Exit, Complaint> {
         let written = self.written();
@@ -50,8 +54,9 @@ impl Serve {
             .build()
             .map_err(cannot_start)?;
         let ended = runtime.block_on(serve(config, written, print));
-        // Whatever still runs had its time.
-        runtime.shutdown_background();
+        // Whatever still runs had its time. It is dropped here, and what was cut
+        // is logged by that.
+        runtime.shutdown_timeout(LAST_WORDS);
         ended
     }
 
