@@ -30,6 +30,8 @@ pub(super) struct Doors {
 struct Inner {
     server: Opening,
     admin: Option<Opening>,
+    /// Of listeners that another took the place of, while connections are left.
+    retired: Vec<Stop>,
 }
 
 /// One listener. Its limits can be changed while it is open; its address only
@@ -75,7 +77,11 @@ impl Doors {
             return Err(problems);
         };
         Ok(Self {
-            inner: Mutex::new(Inner { server, admin }),
+            inner: Mutex::new(Inner {
+                server,
+                admin,
+                retired: Vec::new(),
+            }),
             tasks: TaskTracker::new(),
         })
     }
@@ -140,7 +146,7 @@ impl Doors {
                 "requests are taken here from now on"
             );
             let old = std::mem::replace(&mut inner.server, server);
-            old.retire(config.server.idle_timeout, &runtime);
+            inner.retire(old, config.server.idle_timeout, &runtime);
         }
         if !stays {
             let mut admin = admin.flatten();
@@ -148,7 +154,7 @@ impl Doors {
                 self.serve_admin(admin, state, &runtime);
             }
             if let Some(old) = std::mem::replace(&mut inner.admin, admin) {
-                old.retire(Duration::from_secs(1), &runtime);
+                inner.retire(old, Duration::from_secs(1), &runtime);
             }
         }
         Ok(())
@@ -167,15 +173,15 @@ impl Doors {
     /// Ends every connection after its present answer, and all at the latest
     /// after `within`.
     pub(super) async fn finish(&self, within: Duration) {
-        {
-            let inner = self.inner();
-            inner.server.stop.finish(within);
-            if let Some(admin) = &inner.admin {
-                admin.stop.finish(within);
-            }
+        for stop in self.inner().stops() {
+            stop.finish(within);
         }
         self.tasks.close();
-        self.tasks.wait().await;
+        // A listener cuts what is left by itself; nothing here waits on a sender.
+        let cut = within + Duration::from_secs(1);
+        if tokio::time::timeout(cut, self.tasks.wait()).await.is_err() {
+            tracing::warn!("a listener did not end in time");
+        }
     }
 
     fn serve_requests(&self, opening: &mut Opening, state: &Arc<State>, runtime: &Handle) {
@@ -270,14 +276,26 @@ impl Opening {
         };
         Some((self.listener.take()?, options))
     }
+}
 
-    /// Takes no more connections; those that are there may go on for a while.
-    fn retire(self, within: Duration, runtime: &Handle) {
-        self.stop.close();
+impl Inner {
+    /// A listener takes no more connections; those that are there may go on for
+    /// a while.
+    fn retire(&mut self, opening: Opening, within: Duration, runtime: &Handle) {
+        let stop = opening.stop;
+        stop.close();
+        self.retired.retain(|retired| !retired.is_finishing());
+        self.retired.push(stop.clone());
         runtime.spawn(async move {
             tokio::time::sleep(within).await;
-            self.stop.finish(within);
+            stop.finish(within);
         });
+    }
+
+    /// What every listener that still has connections is told to stop by.
+    fn stops(&self) -> impl Iterator<Item = &Stop> {
+        let admin = self.admin.as_ref().map(|admin| &admin.stop);
+        self.retired.iter().chain([&self.server.stop]).chain(admin)
     }
 }
 
