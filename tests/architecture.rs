@@ -21,13 +21,11 @@ const FLOORS: [&[&str]; 5] = [
 ];
 
 /// What stands at the top of the repository.
-const TOP: [&str; 17] = [
+const TOP: [&str; 15] = [
     ".ci",
     ".clippy.toml",
-    ".config",
     ".dockerignore",
     ".git",
-    ".github",
     ".gitignore",
     "CHANGELOG.md",
     "Cargo.lock",
@@ -109,6 +107,27 @@ fn nothing_lies_about_at_the_top() {
         .filter(|n| !TOP.contains(&n.as_str()))
         .collect();
     assert!(strange.is_empty(), "{strange:?}");
+}
+
+#[test]
+fn what_the_readme_points_at_is_there() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    assert!(links(&readme).len() > 10);
+    let missing: Vec<_> = links(&readme)
+        .into_iter()
+        .filter(|target| !root().join(target).exists())
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// The files of the repository that a Markdown text links to.
+fn links(text: &str) -> Vec<&str> {
+    let targets = text.split("](").skip(1);
+    targets
+        .filter_map(|rest| rest.split(')').next())
+        .map(|target| target.split('#').next().unwrap_or_default())
+        .filter(|target| !target.is_empty() && !target.contains("://"))
+        .collect()
 }
 
 /// One file: its path from the top, with `/`, and its text.
@@ -647,6 +666,12 @@ mod on_bad_inputs {
             proving(&file("src/message/received.rs", definition)).len(),
             0
         );
+    }
+
+    #[test]
+    fn links_into_the_repository_are_seen() {
+        let text = "[a](src/a.rs) [b](https://x.y/z) [c](#part) ([d](tests/d.rs#L3))";
+        assert_eq!(links(text), ["src/a.rs", "tests/d.rs"]);
     }
 
     #[test]
