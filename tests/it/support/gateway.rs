@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -143,11 +143,6 @@ impl Setup {
     pub fn no_admin(mut self) -> Self {
         self.admin = false;
         self
-    }
-
-    /// The folder it will run in.
-    pub fn folder(&self) -> PathBuf {
-        self.folder.path().into()
     }
 
     /// Starts it and waits until it is bound.
