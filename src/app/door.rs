@@ -12,6 +12,8 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use prometheus::IntGauge;
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tower::service_fn;
 
@@ -30,6 +32,8 @@ pub(super) struct Doors {
 struct Inner {
     server: Opening,
     admin: Option<Opening>,
+    /// Closed by a reload, with connections that may go on for a while.
+    retired: Vec<Opening>,
 }
 
 /// One listener. Its limits can be changed while it is open; its address only
@@ -41,6 +45,7 @@ struct Opening {
     stop: Stop,
     /// Bound and not yet served.
     listener: Option<Listener>,
+    serving: Option<JoinHandle<()>>,
 }
 
 /// Connections to the admin listener, on top of those for requests.
@@ -75,7 +80,11 @@ impl Doors {
             return Err(problems);
         };
         Ok(Self {
-            inner: Mutex::new(Inner { server, admin }),
+            inner: Mutex::new(Inner {
+                server,
+                admin,
+                retired: Vec::new(),
+            }),
             tasks: TaskTracker::new(),
         })
     }
@@ -140,7 +149,7 @@ impl Doors {
                 "requests are taken here from now on"
             );
             let old = std::mem::replace(&mut inner.server, server);
-            old.retire(config.server.idle_timeout, &runtime);
+            inner.retire(old, config.server.idle_timeout, &runtime);
         }
         if !stays {
             let mut admin = admin.flatten();
@@ -148,7 +157,7 @@ impl Doors {
                 self.serve_admin(admin, state, &runtime);
             }
             if let Some(old) = std::mem::replace(&mut inner.admin, admin) {
-                old.retire(Duration::from_secs(1), &runtime);
+                inner.retire(old, Duration::from_secs(1), &runtime);
             }
         }
         Ok(())
@@ -167,15 +176,19 @@ impl Doors {
     /// Ends every connection after its present answer, and all at the latest
     /// after `within`.
     pub(super) async fn finish(&self, within: Duration) {
-        {
+        let stops: Vec<Stop> = {
             let inner = self.inner();
-            inner.server.stop.finish(within);
-            if let Some(admin) = &inner.admin {
-                admin.stop.finish(within);
-            }
-        }
+            let openings = inner.retired.iter().chain(&inner.admin);
+            let openings = openings.chain([&inner.server]);
+            openings.map(|opening| opening.stop.clone()).collect()
+        };
+        stops.iter().for_each(|stop| stop.finish(within));
         self.tasks.close();
-        self.tasks.wait().await;
+        if timeout(within, self.tasks.wait()).await.is_err() {
+            // A retired one may have been given longer before.
+            stops.iter().for_each(Stop::cut);
+            self.tasks.wait().await;
+        }
     }
 
     fn serve_requests(&self, opening: &mut Opening, state: &Arc<State>, runtime: &Handle) {
@@ -190,8 +203,8 @@ impl Doors {
             })
         };
         if let Some((listener, options)) = opening.begin(gauge) {
-            self.tasks
-                .spawn_on(told(serve(listener, make, options)), runtime);
+            let serving = told(serve(listener, make, options));
+            opening.serving = Some(self.tasks.spawn_on(serving, runtime));
         }
     }
 
@@ -212,8 +225,8 @@ impl Doors {
             })
         };
         if let Some((listener, options)) = opening.begin(gauge) {
-            self.tasks
-                .spawn_on(told(serve(listener, make, options)), runtime);
+            let serving = told(serve(listener, make, options));
+            opening.serving = Some(self.tasks.spawn_on(serving, runtime));
         }
     }
 
@@ -238,6 +251,7 @@ impl Opening {
                 door: Arc::new(ArcSwap::from_pointee(door)),
                 stop: Stop::new(),
                 listener: Some(listener),
+                serving: None,
             }),
             Err(error) => {
                 problems.push(Problem {
@@ -271,13 +285,23 @@ impl Opening {
         Some((self.listener.take()?, options))
     }
 
-    /// Takes no more connections; those that are there may go on for a while.
-    fn retire(self, within: Duration, runtime: &Handle) {
-        self.stop.close();
+    fn is_over(&self) -> bool {
+        self.serving.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+}
+
+impl Inner {
+    /// Takes no more connections at `old`; those that are there may go on for a
+    /// while, or until hookward stops.
+    fn retire(&mut self, old: Opening, within: Duration, runtime: &Handle) {
+        old.stop.close();
+        let stop = old.stop.clone();
         runtime.spawn(async move {
             tokio::time::sleep(within).await;
-            self.stop.finish(within);
+            stop.finish(within);
         });
+        self.retired.retain(|retired| !retired.is_over());
+        self.retired.push(old);
     }
 }
 
