@@ -230,3 +230,20 @@ async fn an_idle_connection_to_an_address_that_a_reload_gave_up_does_not_hold_it
     assert_eq!(gateway.ended().await.code(), Some(0));
     assert_eq!(idle.closed().await, 0);
 }
+
+#[tokio::test]
+async fn a_reload_that_never_comes_to_its_end_does_not_hold_it_up() {
+    let upstream = Upstream::start().await;
+    let mut gateway = Gateway::start(&clerk_to(upstream.url())).await;
+    // Reading a pipe waits for whoever writes it. The first thing a reload reads.
+    let config = gateway.folder().join("test.toml");
+    std::fs::remove_file(&config).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, &config, rustix::fs::Mode::RUSR).unwrap();
+    gateway.signal(Signal::HUP);
+    let answer = gateway.send(&Message::new("msg_1")).await;
+    assert_eq!(answer.told(), (200, "delivered"));
+
+    gateway.signal(Signal::TERM);
+
+    assert_eq!(gateway.ended().await.code(), Some(0));
+}
