@@ -12,6 +12,8 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use prometheus::IntGauge;
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tower::service_fn;
 
@@ -30,8 +32,8 @@ pub(super) struct Doors {
 struct Inner {
     server: Opening,
     admin: Option<Opening>,
-    /// Of listeners that another took the place of, while connections are left.
-    retired: Vec<Stop>,
+    /// Closed by a reload, with connections that may go on for a while.
+    retired: Vec<Opening>,
 }
 
 /// One listener. Its limits can be changed while it is open; its address only
@@ -43,6 +45,7 @@ struct Opening {
     stop: Stop,
     /// Bound and not yet served.
     listener: Option<Listener>,
+    serving: Option<JoinHandle<()>>,
 }
 
 /// Connections to the admin listener, on top of those for requests.
@@ -173,14 +176,18 @@ impl Doors {
     /// Ends every connection after its present answer, and all at the latest
     /// after `within`.
     pub(super) async fn finish(&self, within: Duration) {
-        for stop in self.inner().stops() {
-            stop.finish(within);
-        }
+        let stops: Vec<Stop> = {
+            let inner = self.inner();
+            let openings = inner.retired.iter().chain(&inner.admin);
+            let openings = openings.chain([&inner.server]);
+            openings.map(|opening| opening.stop.clone()).collect()
+        };
+        stops.iter().for_each(|stop| stop.finish(within));
         self.tasks.close();
-        // A listener cuts what is left by itself; nothing here waits on a sender.
-        let cut = within + Duration::from_secs(1);
-        if tokio::time::timeout(cut, self.tasks.wait()).await.is_err() {
-            tracing::warn!("a listener did not end in time");
+        if timeout(within, self.tasks.wait()).await.is_err() {
+            // A retired one may have been given longer before.
+            stops.iter().for_each(Stop::cut);
+            self.tasks.wait().await;
         }
     }
 
@@ -196,8 +203,8 @@ impl Doors {
             })
         };
         if let Some((listener, options)) = opening.begin(gauge) {
-            self.tasks
-                .spawn_on(told(serve(listener, make, options)), runtime);
+            let serving = told(serve(listener, make, options));
+            opening.serving = Some(self.tasks.spawn_on(serving, runtime));
         }
     }
 
@@ -218,8 +225,8 @@ impl Doors {
             })
         };
         if let Some((listener, options)) = opening.begin(gauge) {
-            self.tasks
-                .spawn_on(told(serve(listener, make, options)), runtime);
+            let serving = told(serve(listener, make, options));
+            opening.serving = Some(self.tasks.spawn_on(serving, runtime));
         }
     }
 
@@ -244,6 +251,7 @@ impl Opening {
                 door: Arc::new(ArcSwap::from_pointee(door)),
                 stop: Stop::new(),
                 listener: Some(listener),
+                serving: None,
             }),
             Err(error) => {
                 problems.push(Problem {
@@ -276,26 +284,24 @@ impl Opening {
         };
         Some((self.listener.take()?, options))
     }
+
+    fn is_over(&self) -> bool {
+        self.serving.as_ref().is_none_or(JoinHandle::is_finished)
+    }
 }
 
 impl Inner {
-    /// A listener takes no more connections; those that are there may go on for
-    /// a while.
-    fn retire(&mut self, opening: Opening, within: Duration, runtime: &Handle) {
-        let stop = opening.stop;
-        stop.close();
-        self.retired.retain(|retired| !retired.is_finishing());
-        self.retired.push(stop.clone());
+    /// Takes no more connections at `old`; those that are there may go on for a
+    /// while, or until hookward stops.
+    fn retire(&mut self, old: Opening, within: Duration, runtime: &Handle) {
+        old.stop.close();
+        let stop = old.stop.clone();
         runtime.spawn(async move {
             tokio::time::sleep(within).await;
             stop.finish(within);
         });
-    }
-
-    /// What every listener that still has connections is told to stop by.
-    fn stops(&self) -> impl Iterator<Item = &Stop> {
-        let admin = self.admin.as_ref().map(|admin| &admin.stop);
-        self.retired.iter().chain([&self.server.stop]).chain(admin)
+        self.retired.retain(|retired| !retired.is_over());
+        self.retired.push(old);
     }
 }
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, Notify, mpsc};
 
 use crate::config::{Arguments, Config, Origin};
 use crate::gateway::{Shared, Slots};
@@ -172,20 +172,31 @@ impl App {
             return Ended::Cut;
         }
         let housekeeping = tokio::spawn(housekeeping::run(Arc::clone(&state)));
+        let reload_wanted = Arc::new(Notify::new());
+        let reloads = tokio::spawn(reloads(Arc::clone(&state), Arc::clone(&reload_wanted)));
         state.enter(Phase::Serving);
         let delayed = loop {
             match controls.recv().await {
-                Some(Control::Reload) => {
-                    // What came of it is logged.
-                    let _ = state.reload().await;
-                }
+                Some(Control::Reload) => reload_wanted.notify_one(),
                 Some(Control::Stop) => break true,
                 Some(Control::StopNow) | None => break false,
             }
         };
         let ended = drain::run(&state, delayed, &mut controls).await;
+        reloads.abort();
         housekeeping.abort();
         ended
+    }
+}
+
+/// Reloads whenever that is wanted; wanted several times meanwhile, once. It is a
+/// task of its own, because a file may take for ever to be read, and a call to
+/// stop must not wait for that.
+async fn reloads(state: Arc<State>, wanted: Arc<Notify>) {
+    loop {
+        wanted.notified().await;
+        // What came of it is logged.
+        let _ = state.reload().await;
     }
 }
 

@@ -206,3 +206,44 @@ async fn an_interrupt_skips_the_delay() {
     assert_eq!(gateway.ended().await.code(), Some(0));
     assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
 }
+
+#[tokio::test]
+async fn an_idle_connection_to_an_address_that_a_reload_gave_up_does_not_hold_it_up() {
+    let upstream = Upstream::start().await;
+    let listening = |host: &str| {
+        format!(
+            "server.listen = \"{host}:0\"\nadmin.listen = \"127.0.0.1:0\"\n{}",
+            clerk_to(upstream.url())
+        )
+    };
+    let setup = Gateway::with(&listening("127.0.0.1")).addresses_of_file();
+    let mut gateway = setup.start().await;
+    let mut idle = gateway.connect().await;
+    idle.post("/clerk", &Message::new("msg_1").seal()).await;
+    gateway.rewrite(&listening("127.0.0.2"));
+    gateway.signal(Signal::HUP);
+    gateway.line(&["requests are taken here"]).await;
+
+    gateway.signal(Signal::TERM);
+
+    // Its `idle_timeout` would be longer than this waits.
+    assert_eq!(gateway.ended().await.code(), Some(0));
+    assert_eq!(idle.closed().await, 0);
+}
+
+#[tokio::test]
+async fn a_reload_that_never_comes_to_its_end_does_not_hold_it_up() {
+    let upstream = Upstream::start().await;
+    let mut gateway = Gateway::start(&clerk_to(upstream.url())).await;
+    // Reading a pipe waits for whoever writes it. The first thing a reload reads.
+    let config = gateway.folder().join("test.toml");
+    std::fs::remove_file(&config).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, &config, rustix::fs::Mode::RUSR).unwrap();
+    gateway.signal(Signal::HUP);
+    let answer = gateway.send(&Message::new("msg_1")).await;
+    assert_eq!(answer.told(), (200, "delivered"));
+
+    gateway.signal(Signal::TERM);
+
+    assert_eq!(gateway.ended().await.code(), Some(0));
+}

@@ -112,6 +112,7 @@ pub struct Setup {
     arguments: Vec<String>,
     open_files: Option<u32>,
     admin: bool,
+    addresses_of_file: bool,
 }
 
 impl Setup {
@@ -142,6 +143,12 @@ impl Setup {
     /// Without the admin listener.
     pub fn no_admin(mut self) -> Self {
         self.admin = false;
+        self
+    }
+
+    /// Listening where the configuration says, so that a reload can move it.
+    pub fn addresses_of_file(mut self) -> Self {
+        self.addresses_of_file = true;
         self
     }
 
@@ -182,9 +189,12 @@ impl Setup {
             command.args(&self.arguments);
         }
         let admin = if self.admin { "127.0.0.1:0" } else { "off" };
+        if !self.addresses_of_file {
+            command
+                .env("HOOKWARD_SERVER__LISTEN", "127.0.0.1:0")
+                .env("HOOKWARD_ADMIN__LISTEN", admin);
+        }
         command
-            .env("HOOKWARD_SERVER__LISTEN", "127.0.0.1:0")
-            .env("HOOKWARD_ADMIN__LISTEN", admin)
             .envs(self.environment)
             .current_dir(self.folder.path());
         let mut child = command.spawn().unwrap();
@@ -255,6 +265,7 @@ impl Gateway {
             arguments: Vec::new(),
             open_files: None,
             admin: true,
+            addresses_of_file: false,
         }
     }
 
