@@ -5,11 +5,13 @@ mod clock;
 mod logs;
 mod metrics;
 mod recent;
+mod words;
 
 pub use clock::{Clock, rfc3339};
 pub use logs::{LogFormat, LogOptions, Logs};
 pub use metrics::{
-    AttemptOutcome, DestinationMetrics, KeyMetrics, LedgerMetrics, Metrics, RefusalReason,
-    RepeatKind, RequestResult, RouteMetrics, ServerMetrics, SourceMetrics,
+    DestinationMetrics, KeyMetrics, LedgerMetrics, Metrics, RouteMetrics, ServerMetrics,
+    SourceMetrics,
 };
 pub use recent::{RecentRefusal, RecentRefusals};
+pub use words::{AttemptOutcome, RefusalReason, RepeatKind, RequestResult};

@@ -5,16 +5,20 @@
 //! collects every problem instead of stopping at the first, reports keys it was
 //! not asked for, and never prints a value.
 
+mod entry;
 mod name;
 mod problems;
+mod reader;
 mod secret;
 mod section;
 mod url;
 mod value;
 
+pub use entry::Entry;
 pub use name::Name;
 pub use problems::{Place, Problem, Problems, Severity};
+pub use reader::Reader;
 pub use secret::{Secret, SecretReader, SecretSource};
-pub use section::{Entry, Reader, Section};
+pub use section::Section;
 pub use url::SafeUrl;
 pub use value::{ByteSize, OffOr, Setting};
