@@ -51,8 +51,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 async fn cut(state: &Arc<State>) -> Ended {
     tracing::error!(
-        requests = state.shared.in_flight.taken(),
-        deliveries = state.shared.tasks.len(),
+        in_flight = state.shared.in_flight.taken(),
         "stopped before all that was accepted is finished"
     );
     state.doors.finish(Duration::ZERO).await;
@@ -70,15 +69,9 @@ async fn told_again(controls: &mut mpsc::Receiver<Control>) {
     }
 }
 
-/// Waits until no request is under way and no delivery goes on behind one that
+/// Waits until no request is under way, and no delivery goes on behind one that
 /// was answered.
 async fn in_flight_ends(state: &Arc<State>) {
-    loop {
-        state.shared.in_flight.empty().await;
-        state.shared.tasks.close();
-        state.shared.tasks.wait().await;
-        if state.shared.in_flight.taken() == 0 {
-            return;
-        }
-    }
+    state.shared.tasks.close();
+    state.shared.tasks.wait().await;
 }

@@ -89,9 +89,16 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// Descriptors that connections may not take, for upstreams, files and the
-/// admin listener.
+/// Descriptors that connections may not take, for files, the admin listener and
+/// what the runtime needs.
 const RESERVED_FILES: usize = 64;
+
+/// How many descriptors connections may not take: those above, and one for each
+/// delivery that may be under way.
+fn reserved_files(config: &Config) -> usize {
+    let deliveries = config.destinations.iter().map(|d| d.max_in_flight);
+    deliveries.fold(RESERVED_FILES, usize::saturating_add)
+}
 
 /// A hookward that is bound and does not serve yet.
 pub struct App {
@@ -130,7 +137,7 @@ impl App {
             ),
         );
         let shared = Arc::new(Shared::new(ledger, clock, metrics, limits));
-        let open_files = raise_open_files(RESERVED_FILES);
+        let open_files = raise_open_files(reserved_files(&config));
         let current = build(config, &shared, None).map_err(StartError::Problems)?;
         let doors = Doors::bind(&current.config, open_files).map_err(StartError::Problems)?;
         current.tell_dangers();

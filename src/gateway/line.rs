@@ -32,6 +32,8 @@ impl Gateway {
         request: Request<Incoming>,
         connection: Arc<Connection>,
     ) -> Response<Full<Bytes>> {
+        // A drain waits for every request that was begun.
+        let _begun = self.shared.tasks.token();
         let mut trace = Trace::new(connection.began());
         let (outcome, trace) = match self.prove(request, &connection, &mut trace).await {
             Ok(proven) => {
@@ -65,7 +67,6 @@ impl Gateway {
             source,
             origin,
             envelope,
-            slot,
         } = match self.admit(&head, connection, trace, now) {
             Ok(admitted) => admitted,
             Err(refusal) => {
@@ -89,6 +90,7 @@ impl Gateway {
                 BodyError::Broken => Refusal::Broken,
             })?;
 
+        let slot = self.enter()?;
         let received = Received {
             source: Arc::clone(&source.name),
             origin,
@@ -130,7 +132,11 @@ impl Gateway {
         if self.shared.is_draining() {
             return Err(Refusal::Draining);
         }
-        let slot = self.enter()?;
+        // Told at once when the house is full; a place is taken only with the whole
+        // body, so that slow strangers hold none.
+        if self.shared.in_flight.is_full() {
+            return Err(Refusal::Busy("server.max_in_flight"));
+        }
         let envelope = match source.verifier.admit(&head.headers, now) {
             Ok(envelope) => envelope,
             Err(rejection) => {
@@ -148,7 +154,6 @@ impl Gateway {
             source,
             origin,
             envelope,
-            slot,
         })
     }
 
@@ -345,7 +350,6 @@ struct Admitted {
     source: Arc<Source>,
     origin: Origin,
     envelope: Option<Envelope>,
-    slot: InFlight,
 }
 
 /// A proven message with all it holds while it is under way.

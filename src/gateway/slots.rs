@@ -1,15 +1,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::Notify;
-
 /// A limit on how many of something there may be at once. Taking a place never
 /// waits. The limit can be changed while places are taken.
 pub struct Slots {
     taken: AtomicUsize,
     limit: AtomicUsize,
-    /// Told when the last place becomes free.
-    emptied: Notify,
 }
 
 /// A taken place; free again when dropped.
@@ -21,7 +17,6 @@ impl Slots {
         Arc::new(Self {
             taken: AtomicUsize::new(0),
             limit: AtomicUsize::new(limit),
-            emptied: Notify::new(),
         })
     }
 
@@ -35,15 +30,9 @@ impl Slots {
         self.taken.load(Ordering::Relaxed)
     }
 
-    /// Waits until none is taken.
-    pub async fn empty(&self) {
-        loop {
-            let emptied = self.emptied.notified();
-            if self.taken() == 0 {
-                return;
-            }
-            emptied.await;
-        }
+    /// Whether all are taken.
+    pub(crate) fn is_full(&self) -> bool {
+        self.taken() >= self.limit.load(Ordering::Relaxed)
     }
 
     /// Takes a place, unless all are taken.
@@ -57,9 +46,7 @@ impl Slots {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if self.0.taken.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.emptied.notify_waiters();
-        }
+        self.0.taken.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -118,13 +118,29 @@ async fn what_is_in_the_file_stays_and_a_torn_line_is_cut_back() {
         ("", 0),
         ("{}\n", 1),
         ("{}\n{\"torn", 1),
-        ("{\"torn", 0),
-        (&format!("{{}}\n{}", "x".repeat(30_000)), 1),
+        ("{\"sou", 0),
+        ("{\"source\":\"clerk\",\"id", 0),
+        (&format!("{{}}\n{{{}", "x".repeat(30_000)), 1),
     ] {
         fs::write(&path, before).unwrap();
         let built = build(&config(&path));
         deliver(&built).await.unwrap();
         assert_eq!(lines(&path).len(), kept + 1, "{before:.20}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_holds_something_else_is_not_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notes.txt");
+    for somebody_elses in ["a note", "{\"a\":1}", "line\nthe last line"] {
+        fs::write(&path, somebody_elses).unwrap();
+        let Err(why) = Writer::open(&FileConfig::Path(path.clone())) else {
+            panic!("{somebody_elses} was taken for a torn line");
+        };
+        let why = why.to_string();
+        assert!(why.contains("is it the right file?"), "{why}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), somebody_elses);
     }
 }
 
@@ -382,7 +398,7 @@ fn a_line_that_another_is_still_writing_is_not_cut_back() {
     // As a writer before a reload does, or a second hookward by mistake.
     let mut other = fs::File::create(&path).unwrap();
     other.lock().unwrap();
-    other.write_all(b"{\"half\":").unwrap();
+    other.write_all(b"{\"source\":").unwrap();
     let (opened, is_open) = mpsc::channel();
     let opening = FileConfig::Path(path.clone());
     let opener = std::thread::spawn(move || {

@@ -290,8 +290,12 @@ fn open(path: Option<&Path>) -> io::Result<Open> {
     Ok(Open { file, regular })
 }
 
+/// What every line begins with.
+const LINE_BEGINS: &[u8] = b"{\"source\":";
+
 /// Cuts back what follows the last end of line: a line whose writing was
-/// interrupted, and which nobody was told of.
+/// interrupted, and which nobody was told of. Anything else that stands there is
+/// somebody else's, in a file that was named by mistake.
 fn cut_torn_line(mut file: &fs::File) -> io::Result<()> {
     let _alone = Alone::with(file);
     let length = file.metadata()?.len();
@@ -309,6 +313,16 @@ fn cut_torn_line(mut file: &fs::File) -> io::Result<()> {
         end = start;
     }
     if end < length {
+        let mut head = Vec::with_capacity(LINE_BEGINS.len());
+        file.seek(SeekFrom::Start(end))?;
+        file.take(LINE_BEGINS.len() as u64).read_to_end(&mut head)?;
+        // After whole lines any object is taken for one of ours.
+        let ours = LINE_BEGINS.starts_with(&head) || (end > 0 && head[0] == b'{');
+        if !ours {
+            return Err(io::Error::other(
+                "it does not end with an end of line, and what stands there is not an event: is it the right file?",
+            ));
+        }
         file.set_len(end)?;
     }
     Ok(())

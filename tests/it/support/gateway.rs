@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -150,11 +150,6 @@ impl Setup {
     pub fn addresses_of_file(mut self) -> Self {
         self.addresses_of_file = true;
         self
-    }
-
-    /// The folder it will run in.
-    pub fn folder(&self) -> PathBuf {
-        self.folder.path().into()
     }
 
     /// Starts it and waits until it is bound.

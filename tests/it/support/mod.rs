@@ -34,6 +34,18 @@ pub async fn within<F: Future>(what: &str, future: F) -> F::Output {
     }
 }
 
+/// Raises what this process may open to what it may be raised to, for tests with
+/// crowds of connections. Shells often begin with 1 024.
+pub fn allow_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    setrlimit(Resource::Nofile, raised).unwrap();
+}
+
 /// Unix seconds.
 pub fn now() -> i64 {
     let since = std::time::UNIX_EPOCH.elapsed().unwrap();

@@ -22,8 +22,6 @@ pub struct Recorded {
     pub body: Vec<u8>,
     /// When it was read whole.
     pub at: Instant,
-    /// Which connection it came on, from 0.
-    pub connection: usize,
 }
 
 impl Recorded {
@@ -126,8 +124,8 @@ impl Upstream {
         let state = Arc::clone(&upstream.state);
         upstream.tasks.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let number = state.connections.fetch_add(1, Ordering::SeqCst);
-                tokio::spawn(serve(stream, number, Arc::clone(&state)));
+                state.connections.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(serve(stream, Arc::clone(&state)));
             }
         });
         upstream
@@ -144,11 +142,11 @@ impl Upstream {
         let state = Arc::clone(&upstream.state);
         upstream.tasks.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let number = state.connections.fetch_add(1, Ordering::SeqCst);
+                state.connections.fetch_add(1, Ordering::SeqCst);
                 let (acceptor, state) = (acceptor.clone(), Arc::clone(&state));
                 tokio::spawn(async move {
                     if let Ok(stream) = acceptor.accept(stream).await {
-                        serve(stream, number, state).await;
+                        serve(stream, state).await;
                     }
                 });
             }
@@ -166,8 +164,8 @@ impl Upstream {
         let state = Arc::clone(&upstream.state);
         upstream.tasks.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let number = state.connections.fetch_add(1, Ordering::SeqCst);
-                tokio::spawn(serve(stream, number, Arc::clone(&state)));
+                state.connections.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(serve(stream, Arc::clone(&state)));
             }
         });
         upstream
@@ -252,12 +250,12 @@ impl Resettable for TcpStream {
 impl Resettable for tokio::net::UnixStream {}
 impl Resettable for tokio_rustls::server::TlsStream<TcpStream> {}
 
-async fn serve<S>(mut stream: S, connection: usize, state: Arc<State>)
+async fn serve<S>(mut stream: S, state: Arc<State>)
 where
     S: AsyncRead + AsyncWrite + Resettable + Unpin,
 {
     let mut unread = Vec::new();
-    while let Ok(Some(request)) = read(&mut stream, &mut unread, connection).await {
+    while let Ok(Some(request)) = read(&mut stream, &mut unread).await {
         let number = {
             let mut requests = state.requests.lock().unwrap();
             requests.push(request.clone());
@@ -325,7 +323,6 @@ fn head(status: u16) -> Vec<u8> {
 async fn read<S: AsyncRead + Unpin>(
     stream: &mut S,
     unread: &mut Vec<u8>,
-    connection: usize,
 ) -> io::Result<Option<Recorded>> {
     let end = loop {
         if let Some(at) = unread.windows(4).position(|w| w == b"\r\n\r\n") {
@@ -356,6 +353,5 @@ async fn read<S: AsyncRead + Unpin>(
         headers,
         body: unread.drain(..length).collect(),
         at: Instant::now(),
-        connection,
     }))
 }
