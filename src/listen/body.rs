@@ -47,7 +47,7 @@ const PACE: u64 = 16 * 1024;
 /// How long a body may take before it is held to [`PACE`].
 const GRACE: Duration = Duration::from_secs(2);
 
-/// What a body of unknown length takes first, and buffers at least (bytes).
+/// What a body takes before any of it has come, unless it is shorter (bytes).
 const STEP: usize = 64 * 1024;
 
 /// Reads the body of the present request of `connection` to its end.
@@ -86,14 +86,18 @@ where
     B: HttpBody<Data = Bytes> + Unpin,
 {
     let known = body.size_hint().exact();
-    let first_share = match known {
+    let length = match known {
         Some(length) => usize::try_from(length)
             .ok()
             .filter(|length| *length <= rules.max_body)
             .ok_or(BodyError::TooLarge)?,
-        None => STEP.min(rules.max_body),
+        None => rules.max_body,
     };
-    let mut held = budget.take(first_share).ok_or(BodyError::Busy)?;
+    // A body that would not fit is refused at once. One that would is only
+    // announced yet: a stranger who sends none of it takes little from the others.
+    let announced = known.map_or(STEP.min(length), |_| length);
+    let mut held = budget.take(announced).ok_or(BodyError::Busy)?;
+    held.shrink(STEP.min(length));
     let mut frames = Frames::new(body, rules);
 
     let Some(first) = frames.next().await? else {
@@ -111,12 +115,12 @@ where
     };
 
     // Several pieces are copied together once, because signature and upstream
-    // want one run of bytes. The buffer is sized before the first copy, exactly
-    // where the length is known; the share held is always the buffer's size.
+    // want one run of bytes. The share held is always the buffer's size.
     let mut gathered = Gathered {
         bytes: Vec::with_capacity(held.bytes()),
         held,
-        max: rules.max_body,
+        length,
+        is_known: known.is_some(),
     };
     gathered.add(&first)?;
     // A piece pins the connection's read buffer: let go of it now.
@@ -136,20 +140,28 @@ where
 struct Gathered {
     bytes: Vec<u8>,
     held: Held,
-    max: usize,
+    /// What it is to become, or the most that it may.
+    length: usize,
+    is_known: bool,
 }
 
 impl Gathered {
     fn add(&mut self, frame: &Bytes) -> Result<(), BodyError> {
         let needed = self.bytes.len() + frame.len();
-        if needed > self.max {
+        if needed > self.length {
             return Err(BodyError::TooLarge);
         }
         if needed > self.held.bytes() {
-            // Doubling copies each byte about once; growing by a fixed step
-            // would copy a large body over and over.
-            let size = needed.max(self.held.bytes().saturating_mul(2));
-            let size = size.max(STEP).min(self.max);
+            // Where the length is known, that is the size. Else doubling copies
+            // each byte about once; growing by a fixed step would copy a large
+            // body over and over.
+            let size = match self.is_known {
+                true => self.length,
+                false => needed
+                    .max(self.held.bytes().saturating_mul(2))
+                    .max(STEP)
+                    .min(self.length),
+            };
             if !self.held.grow(size - self.held.bytes()) {
                 return Err(BodyError::Busy);
             }
@@ -348,6 +360,17 @@ mod tests {
         let told = bench.read(None, pieces).await.err();
         assert_eq!(told, Some(BodyError::Busy));
         assert_eq!(bench.gauge.get(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_bodies_that_are_only_announced_leave_room_for_others() {
+        let bench = Bench::new(2 << 20);
+        let never = || bench.read(Some(1 << 20), [piece(1e6, 1)]);
+        let small = bench.read(Some(1000), [piece(1.0, 1000)]);
+        let (one, two, small) = tokio::join!(never(), never(), small);
+        assert_eq!(one.err(), Some(BodyError::Slow));
+        assert_eq!(two.err(), Some(BodyError::Slow));
+        assert!(small.is_ok());
     }
 
     #[tokio::test(start_paused = true)]

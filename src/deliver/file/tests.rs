@@ -1,5 +1,5 @@
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -376,4 +376,43 @@ async fn in_a_limited_file(path: &Path) {
     assert_eq!(lines(path).len(), 1, "cut back");
     deliver(&built).await.unwrap();
     assert_eq!(lines(path).len(), 2);
+}
+
+#[tokio::test]
+async fn what_is_written_after_the_file_was_removed_is_in_a_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("events.jsonl");
+    let built = build(&config(&path));
+    deliver(&built).await.unwrap();
+    fs::remove_file(&path).unwrap();
+
+    deliver(&built).await.unwrap();
+
+    assert_eq!(lines(&path).len(), 1);
+}
+
+#[test]
+fn a_line_that_another_is_still_writing_is_not_cut_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("events.jsonl");
+    // As a writer before a reload does, or a second hookward by mistake.
+    let mut other = fs::File::create(&path).unwrap();
+    other.lock().unwrap();
+    other.write_all(b"{\"source\":").unwrap();
+    let (opened, is_open) = mpsc::channel();
+    let opening = FileConfig::Path(path.clone());
+    let opener = std::thread::spawn(move || {
+        let opened_writer = Writer::open(&opening);
+        opened.send(()).unwrap();
+        opened_writer.map(|_| ())
+    });
+
+    let soon = Duration::from_millis(200);
+    let early = is_open.recv_timeout(soon).is_ok();
+    other.write_all(b"1}\n").unwrap();
+    other.unlock().unwrap();
+
+    opener.join().unwrap().unwrap();
+    assert!(!early);
+    assert_eq!(lines(&path).len(), 1);
 }

@@ -1,7 +1,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -130,7 +130,8 @@ impl Writer {
     }
 
     fn append(&mut self, lines: &[u8]) -> Result<(), Trouble> {
-        if self.reopen.swap(false, Ordering::Relaxed) {
+        let removed = self.open.as_ref().is_some_and(Open::is_removed);
+        if self.reopen.swap(false, Ordering::Relaxed) || removed {
             self.open = None;
         }
         let open = match &mut self.open {
@@ -141,11 +142,12 @@ impl Writer {
                 none.insert(opened)
             }
         };
-        let (outcome, usable) = open.append(lines, &self.sync);
-        if !usable {
-            self.open = None;
-        }
-        outcome
+        open.append(lines, &self.sync).map_err(|failed| {
+            if !failed.usable {
+                self.open = None;
+            }
+            failed.trouble
+        })
     }
 }
 
@@ -171,17 +173,42 @@ impl Batch {
 }
 
 impl Open {
-    /// Writes all lines or none, and syncs. Also tells whether the file can be
-    /// used further.
-    fn append(&mut self, lines: &[u8], sync: &Sync) -> (Result<(), Trouble>, bool) {
+    /// Whether somebody removed the file: what is written to it now is gone with
+    /// the last who has it open.
+    fn is_removed(&self) -> bool {
+        let found = self.file.metadata();
+        self.regular && found.is_ok_and(|metadata| metadata.nlink() == 0)
+    }
+
+    /// Writes all lines or none, and syncs.
+    fn append(&self, lines: &[u8], sync: &Sync) -> Result<(), Failed> {
+        self.write(lines)?;
+        if !self.regular {
+            return Ok(());
+        }
+        // The kernel tells of a lost page once: another sync of this file would
+        // succeed and mean nothing.
+        sync(&self.file).map_err(|error| Failed {
+            trouble: Trouble::InDoubt(error.to_string()),
+            usable: false,
+        })
+    }
+
+    fn write(&self, lines: &[u8]) -> Result<(), Failed> {
+        let mut file = &self.file;
+        let _alone = self.regular.then(|| Alone::with(file));
+        let not_written = |error: &io::Error, usable| Failed {
+            trouble: Trouble::NotWritten(error.to_string()),
+            usable,
+        };
         // Asked each time: a rotation may have emptied the file.
-        let length = match self.file.metadata() {
+        let length = match file.metadata() {
             Ok(metadata) => metadata.len(),
-            Err(error) => return (Err(Trouble::NotWritten(error.to_string())), false),
+            Err(error) => return Err(not_written(&error, false)),
         };
         let mut written = 0;
         while written < lines.len() {
-            let error = match self.file.write(&lines[written..]) {
+            let error = match file.write(&lines[written..]) {
                 Ok(0) => io::Error::from(io::ErrorKind::WriteZero),
                 Ok(more) => {
                     written += more;
@@ -190,25 +217,42 @@ impl Open {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => error,
             };
-            let why = error.to_string();
-            if written == 0 {
-                return (Err(Trouble::NotWritten(why)), true);
+            let cut = || self.regular && file.set_len(length).is_ok();
+            if written == 0 || cut() {
+                return Err(not_written(&error, true));
             }
-            let cut = self.regular && self.file.set_len(length).is_ok();
-            return match cut {
-                true => (Err(Trouble::NotWritten(why)), true),
-                false => (Err(Trouble::InDoubt(why)), false),
-            };
+            return Err(Failed {
+                trouble: Trouble::InDoubt(error.to_string()),
+                usable: false,
+            });
         }
-        if !self.regular {
-            return (Ok(()), true);
-        }
-        match sync(&self.file) {
-            Ok(()) => (Ok(()), true),
-            // The kernel tells of a lost page once: another sync of this file
-            // would succeed and mean nothing.
-            Err(error) => (Err(Trouble::InDoubt(error.to_string())), false),
-        }
+        Ok(())
+    }
+}
+
+/// Why lines have no receipt, and whether the file can be used further.
+struct Failed {
+    trouble: Trouble,
+    usable: bool,
+}
+
+/// While one of them lives, nobody else writes the file or cuts it back: a
+/// reload that changes a destination opens its file anew while lines of the old
+/// one are still being written, and a second hookward may be started by mistake.
+struct Alone<'a>(&'a fs::File);
+
+impl<'a> Alone<'a> {
+    /// Waits for the lock. A file system without locks has no second writer, or
+    /// bad luck.
+    fn with(file: &'a fs::File) -> Option<Self> {
+        file.lock().is_ok().then_some(Self(file))
+    }
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        // Closing the file would do it, too.
+        let _ = self.0.unlock();
     }
 }
 
@@ -227,7 +271,7 @@ fn open(path: Option<&Path>) -> io::Result<Open> {
         // Opening a pipe would wait for its reader.
         return Err(io::Error::other("it is a pipe or a folder, not a file"));
     }
-    let mut file = OpenOptions::new()
+    let file = OpenOptions::new()
         .read(true)
         .append(true)
         .create(true)
@@ -235,7 +279,7 @@ fn open(path: Option<&Path>) -> io::Result<Open> {
         .open(path)?;
     let regular = file.metadata()?.is_file();
     if regular {
-        cut_torn_line(&mut file)?;
+        cut_torn_line(&file)?;
         // A synced line in a file whose name is lost would be lost too.
         if let Some(folder) = path.parent() {
             let here = folder.as_os_str().is_empty();
@@ -252,7 +296,8 @@ const LINE_BEGINS: &[u8] = b"{\"source\":";
 /// Cuts back what follows the last end of line: a line whose writing was
 /// interrupted, and which nobody was told of. Anything else that stands there is
 /// somebody else's, in a file that was named by mistake.
-fn cut_torn_line(file: &mut fs::File) -> io::Result<()> {
+fn cut_torn_line(mut file: &fs::File) -> io::Result<()> {
+    let _alone = Alone::with(file);
     let length = file.metadata()?.len();
     let mut block = [0u8; 8192];
     let mut end = length;
