@@ -298,3 +298,33 @@ async fn without_file_descriptors_it_waits_without_spinning_and_recovers() {
     .await;
     assert_eq!(answer.status, 200);
 }
+
+#[tokio::test]
+async fn without_file_descriptors_for_a_service_it_is_busy_and_the_service_not_to_blame() {
+    let upstream = Upstream::always(Reply::Held(200)).await;
+    let config = format!(
+        "{}circuit_breaker = {{ failures = 1, open_for = \"60s\" }}\n",
+        clerk_to(upstream.url())
+    );
+    // Half of them are for senders, and the other half is not all for the service.
+    let gateway = Gateway::with(&config).open_files(100).start().await;
+    let mut senders = JoinSet::new();
+    for number in 0..50 {
+        let mut connection = gateway.connect().await;
+        let message = Message::new(&format!("msg_{number}")).seal();
+        senders.spawn(async move { connection.post("/clerk", &message).await });
+    }
+
+    // Told at once; the others wait for the service.
+    let first = within("an answer", senders.join_next()).await;
+    assert_eq!(first.unwrap().unwrap().told(), (503, "busy"));
+    upstream.release(50);
+
+    for answer in senders.join_all().await {
+        let told = answer.told();
+        assert!(
+            told == (200, "delivered") || told == (503, "busy"),
+            "{told:?}"
+        );
+    }
+}

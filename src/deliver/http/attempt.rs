@@ -110,6 +110,11 @@ impl Attempt<'_> {
                     let held = now - began;
                     Reason::ConnectRefused { held }
                 }
+                // Our own want says nothing of the destination.
+                Ok(Err(NoConnection::NoFiles(why))) => {
+                    let busy = Failure::before(AttemptOutcome::Busy, Reason::Connect(why));
+                    return Err(End::of(busy));
+                }
                 Ok(Err(NoConnection::Other(reason))) => reason,
                 Ok(Err(NoConnection::Timeout)) => Reason::ConnectTimeout(config.connect_timeout),
                 Err(_) if limit == self.deadline => return Err(End::budget()),

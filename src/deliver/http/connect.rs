@@ -9,6 +9,7 @@ use hyper::client::conn::http1;
 use hyper::rt::{Read, Write};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
+use rustix::io::Errno;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
 use tokio::net::UnixStream;
@@ -73,6 +74,8 @@ pub(super) enum NoConnection {
     Refused,
     /// It took too long.
     Timeout,
+    /// We have no descriptor left for one; what the system said.
+    NoFiles(String),
     /// Anything else.
     Other(Reason),
 }
@@ -126,12 +129,11 @@ impl Connector {
     pub(super) async fn connect(&self, writing: Writing) -> Result<Sender, NoConnection> {
         match &self.way {
             Way::Unix(path) => {
-                let stream = UnixStream::connect(path).await.map_err(|error| {
-                    if refused(&error) {
-                        NoConnection::Refused
-                    } else {
-                        NoConnection::Other(Reason::Connect(error.to_string()))
-                    }
+                let connected = UnixStream::connect(path).await;
+                let stream = connected.map_err(|error| match error {
+                    error if refused(&error) => NoConnection::Refused,
+                    error if no_files(&error) => NoConnection::NoFiles(error.to_string()),
+                    error => NoConnection::Other(Reason::Connect(error.to_string())),
                 })?;
                 self.speak(TokioIo::new(stream), writing).await
             }
@@ -221,14 +223,23 @@ fn refused(error: &io::Error) -> bool {
     )
 }
 
+/// Whether the limit of open files is reached, ours or the machine's.
+fn no_files(error: &io::Error) -> bool {
+    let limits = [Errno::MFILE, Errno::NFILE];
+    Errno::from_io_error(error).is_some_and(|errno| limits.contains(&errno))
+}
+
 fn no_connection(error: &(dyn std::error::Error + 'static)) -> NoConnection {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
-        match inner.downcast_ref::<io::Error>().map(io::Error::kind) {
-            Some(io::ErrorKind::ConnectionRefused) => return NoConnection::Refused,
-            Some(io::ErrorKind::TimedOut) => return NoConnection::Timeout,
-            _ => {}
+        if let Some(error) = inner.downcast_ref::<io::Error>() {
+            match error.kind() {
+                io::ErrorKind::ConnectionRefused => return NoConnection::Refused,
+                io::ErrorKind::TimedOut => return NoConnection::Timeout,
+                _ if no_files(error) => return NoConnection::NoFiles(error.to_string()),
+                _ => {}
+            }
         }
         text.push_str(": ");
         text.push_str(&inner.to_string());
