@@ -50,8 +50,10 @@ struct Opening {
 
 /// Connections to the admin listener, on top of those for requests.
 const ADMIN_CONNECTIONS: usize = 32;
-/// How long the admin listener waits for a head, or for the next request.
-const ADMIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the admin listener waits for a head, or for the next request. Short,
+/// because its connections are few: silent ones must not keep a probe waiting
+/// until hookward is taken for dead (Kubernetes: three times 10 s).
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Doors {
     /// Binds the listeners of a configuration.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Gateway, Message, Reply, TOKEN, Upstream, clerk_to, now};
+use crate::support::{Connection, Gateway, Message, Reply, TOKEN, Upstream, clerk_to, now};
 
 /// As `clerk_to`, with a token for the admin listener.
 fn guarded(url: &str) -> String {
@@ -446,4 +446,20 @@ async fn admin_can_be_off() {
     let told = gateway.stderr();
     let mut admin = told.lines().filter(|line| line.starts_with("admin"));
     assert!(!admin.any(|line| line.contains("http://")), "{told}");
+}
+
+#[tokio::test]
+async fn a_crowd_of_silent_connections_does_not_make_it_look_dead() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&clerk_to(upstream.url())).await;
+    let mut crowd = Vec::new();
+    for _ in 0..40 {
+        crowd.push(Connection::open(gateway.admin()).await);
+    }
+
+    let asked = std::time::Instant::now();
+    assert_eq!(gateway.ask("GET", "/healthz", None).await.status, 200);
+
+    assert!(asked.elapsed().as_secs() < 15, "{:?}", asked.elapsed());
+    drop(crowd);
 }
