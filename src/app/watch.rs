@@ -1,8 +1,10 @@
 use std::hash::Hasher as _;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use xxhash_rust::xxh3::Xxh3;
+use zeroize::Zeroizing;
 
 /// How often the files are looked at.
 pub(super) const EVERY: Duration = Duration::from_secs(10);
@@ -36,11 +38,14 @@ impl Watch {
     }
 }
 
+/// No file of a configuration is longer (bytes).
+const LARGEST: u64 = 4 * 1024 * 1024;
+
 /// A digest of what all files hold; one that cannot be read counts as its absence.
 fn look(files: &[PathBuf]) -> u64 {
     let mut digest = Xxh3::new();
     for file in files {
-        match std::fs::read(file) {
+        match content(file) {
             Ok(content) => {
                 digest.write_u64(content.len() as u64);
                 digest.write(&content);
@@ -49,6 +54,15 @@ fn look(files: &[PathBuf]) -> u64 {
         }
     }
     digest.finish()
+}
+
+fn content(file: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    // Reading a pipe would wait for a writer, and a device may never end.
+    let found = std::fs::metadata(file)?;
+    if !found.is_file() || found.len() > LARGEST {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    std::fs::read(file).map(Zeroizing::new)
 }
 
 #[cfg(test)]
@@ -74,5 +88,18 @@ mod tests {
         std::fs::remove_file(&file).unwrap();
         assert!(!watch.changed(&files));
         assert!(watch.changed(&files), "its absence is new, too");
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("hookward.toml");
+        let mode = rustix::fs::Mode::RUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, mode).unwrap();
+        let (looked, has_looked) = std::sync::mpsc::channel();
+
+        std::thread::spawn(move || looked.send(Watch::new(&[pipe]).known));
+
+        assert!(has_looked.recv_timeout(Duration::from_secs(20)).is_ok());
     }
 }
