@@ -90,7 +90,6 @@ impl Gateway {
                 BodyError::Broken => Refusal::Broken,
             })?;
 
-        let slot = self.enter()?;
         let received = Received {
             source: Arc::clone(&source.name),
             origin,
@@ -108,7 +107,6 @@ impl Gateway {
             message,
             deadline,
             _held: body.held,
-            _slot: slot,
         })
     }
 
@@ -132,8 +130,8 @@ impl Gateway {
         if self.shared.is_draining() {
             return Err(Refusal::Draining);
         }
-        // Told at once when the house is full; a place is taken only with the whole
-        // body, so that slow strangers hold none.
+        // Told at once when the house is full; a place is only taken by a proven
+        // message.
         if self.shared.in_flight.is_full() {
             return Err(Refusal::Busy("server.max_in_flight"));
         }
@@ -164,17 +162,21 @@ impl Gateway {
             .ok_or(Refusal::UnknownPath)
     }
 
-    fn enter(&self) -> Result<InFlight, Refusal> {
-        let slot = self
-            .shared
-            .in_flight
-            .take()
-            .ok_or(Refusal::Busy("server.max_in_flight"))?;
-        let gauge = &self.shared.metrics.server().in_flight;
-        gauge.inc();
-        Ok(InFlight {
-            _slot: slot,
-            gauge: gauge.clone(),
+    /// Takes the places of a proven message. Strangers have none.
+    fn enter(&self, source: &Source) -> Result<Places, Refusal> {
+        let source = match &source.in_flight {
+            Some(share) => {
+                let full = Refusal::Busy("sources.*.max_in_flight");
+                Some(share.take().ok_or(full)?)
+            }
+            None => None,
+        };
+        let server = &self.shared.in_flight;
+        let full = Refusal::Busy("server.max_in_flight");
+        let server = server.take().ok_or(full)?;
+        Ok(Places {
+            _source: source,
+            _server: server,
         })
     }
 
@@ -216,16 +218,9 @@ impl Gateway {
             deadline,
             ..
         } = &proven;
-        let _share = match &source.in_flight {
-            Some(share) => Some(
-                share
-                    .take()
-                    .ok_or(Refusal::Busy("sources.*.max_in_flight"))?,
-            ),
-            None => None,
-        };
-        let reservation = match self.reserve(source, message, *deadline).await? {
-            Turn::Run(reservation) => reservation,
+        let _shown = UnderWay::shown(&self.shared.metrics.server().in_flight);
+        let (reservation, _places) = match self.reserve(source, message, *deadline).await? {
+            Turn::Run(reservation, places) => (reservation, places),
             Turn::Known(outcome) => return outcome,
         };
         if reservation.as_ref().is_some_and(Reservation::body_changed) {
@@ -254,7 +249,6 @@ impl Gateway {
             message,
             deadline,
             _held,
-            _slot,
         } = proven;
         let fanout = Fanout {
             gateway: self,
@@ -267,7 +261,8 @@ impl Gateway {
     }
 
     /// Takes the message's turn, or learns how the turn of another request with
-    /// the same id came out.
+    /// the same id came out. Who waits holds no place: one message that is sent a
+    /// thousand times while it runs keeps nobody out.
     async fn reserve(
         &self,
         source: &Arc<Source>,
@@ -276,10 +271,11 @@ impl Gateway {
     ) -> Result<Turn, Refusal> {
         // An open source proves no ids, so there is nothing to keep apart.
         let Some(proof) = message.proof() else {
-            return Ok(Turn::Run(None));
+            return Ok(Turn::Run(None, self.enter(source)?));
         };
         let body = BodyDigest::of(message.body());
         loop {
+            let places = self.enter(source)?;
             let claim = Claim {
                 source: Arc::clone(&source.name),
                 id: proof.id().clone(),
@@ -294,7 +290,7 @@ impl Gateway {
                 .map_err(|_| Refusal::LedgerAway)?
                 .map_err(|_| Refusal::LedgerAway)?;
             match reserved {
-                Reserved::Run(reservation) => return Ok(Turn::Run(Some(reservation))),
+                Reserved::Run(reservation) => return Ok(Turn::Run(Some(reservation), places)),
                 Reserved::Duplicate { first, kind } => {
                     source.metrics.repeated(kind);
                     return Ok(Turn::Known(Ok(Answer::Duplicate { first })));
@@ -303,6 +299,7 @@ impl Gateway {
                     return Ok(Turn::Known(Err(Refusal::Conflict { first })));
                 }
                 Reserved::Running(waiter) => {
+                    drop(places);
                     let other_body = waiter.body_differs();
                     match timeout_at(deadline, waiter.outcome()).await {
                         Err(_) => return Err(Refusal::InFlight),
@@ -358,25 +355,34 @@ struct Proven {
     message: Verified,
     deadline: Instant,
     _held: Held,
-    _slot: InFlight,
 }
 
 /// Whether it is this message's turn to run.
 enum Turn {
     /// It is; without a reservation where there are no ids to keep apart.
-    Run(Option<Reservation<Outcome>>),
+    Run(Option<Reservation<Outcome>>, Places),
     /// It is not, and this is how the other came out.
     Known(Outcome),
 }
 
-/// A request under way, counted.
-struct InFlight {
-    _slot: Slot,
-    gauge: prometheus::IntGauge,
+/// The places of a message under way.
+struct Places {
+    _source: Option<Slot>,
+    _server: Slot,
 }
 
-impl Drop for InFlight {
+/// A message under way, waiting ones too, as `in_flight` shows it.
+struct UnderWay<'a>(&'a prometheus::IntGauge);
+
+impl<'a> UnderWay<'a> {
+    fn shown(gauge: &'a prometheus::IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.gauge.dec();
+        self.0.dec();
     }
 }

@@ -106,6 +106,39 @@ async fn a_hundred_at_once_are_one_delivery_and_none_is_told_before_it_is_true()
 }
 
 #[tokio::test]
+async fn copies_that_wait_for_one_delivery_keep_no_other_message_out() {
+    let upstream = Upstream::sequence(vec![Reply::Held(200), Reply::Status(200)]).await;
+    let config = format!("server.max_in_flight = 2\n{}", clerk_to(upstream.url()));
+    let gateway = Gateway::start(&config).await;
+    let message = Message::new("msg_1").seal();
+    let mut waiting = JoinSet::new();
+    let mut connection = gateway.connect().await;
+    let first = message.clone();
+    waiting.spawn(async move { connection.post("/clerk", &first).await });
+    upstream.reached(1).await;
+    // One after the other, so that none meets the moment another takes to wait.
+    for copies in 2..10 {
+        let mut connection = gateway.connect().await;
+        let message = message.clone();
+        waiting.spawn(async move { connection.post("/clerk", &message).await });
+        gateway
+            .metrics_until("the copy to wait", |metrics| {
+                metrics.value("hookward_in_flight", &[]) >= f64::from(copies)
+            })
+            .await;
+    }
+
+    let other = gateway.send(&Message::new("msg_2")).await;
+
+    assert_eq!(other.told(), (200, "delivered"));
+    upstream.release(1);
+    for answer in waiting.join_all().await {
+        assert_eq!(answer.told(), (200, "delivered"));
+    }
+    assert_eq!(upstream.count(), 2);
+}
+
+#[tokio::test]
 async fn those_that_waited_for_a_failure_are_told_the_failure() {
     let upstream = Upstream::sequence(vec![Reply::Held(500), Reply::Status(200)]).await;
     let gateway = Gateway::start(&clerk_to(upstream.url())).await;
