@@ -124,11 +124,7 @@ async fn what_is_in_flight_is_not_harmed() {
     // The same id meanwhile, under the new configuration: the first is waited for.
     let mut second = gateway.connect().await;
     second.write(&message.request("/clerk")).await;
-    gateway
-        .metrics_until("both to be in flight", |metrics| {
-            metrics.value("hookward_in_flight", &[]) >= 2.0
-        })
-        .await;
+    gateway.verified(2).await;
     upstream.release(1);
 
     assert_eq!(connection.answer().await.told(), (200, "delivered"));

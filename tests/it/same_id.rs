@@ -89,11 +89,7 @@ async fn a_hundred_at_once_are_one_delivery_and_none_is_told_before_it_is_true()
         });
     }
     upstream.reached(1).await;
-    gateway
-        .metrics_until("all hundred to be in flight", |metrics| {
-            metrics.value("hookward_in_flight", &[]) >= 100.0
-        })
-        .await;
+    gateway.verified(100).await;
     assert!(answers.try_recv().is_err(), "told before it was true");
 
     upstream.release(1);
@@ -149,11 +145,7 @@ async fn those_that_waited_for_a_failure_are_told_the_failure() {
         let message = message.clone();
         waiting.spawn(async move { connection.post("/clerk", &message).await });
     }
-    gateway
-        .metrics_until("all ten to be in flight", |metrics| {
-            metrics.value("hookward_in_flight", &[]) >= 10.0
-        })
-        .await;
+    gateway.verified(10).await;
 
     upstream.release(1);
 

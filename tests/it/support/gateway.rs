@@ -342,6 +342,21 @@ impl Gateway {
         .await
     }
 
+    /// Waits until so many messages of `clerk` were verified by its first key:
+    /// the last thing told of a request before it claims its id. What is asked
+    /// once more gives the last of them the time to do so.
+    pub async fn verified(&self, count: u32) {
+        let key = [("source", "clerk"), ("key", "1")];
+        let verified = |metrics: &Metrics| {
+            metrics.value("hookward_key_verified_total", &key) >= f64::from(count)
+        };
+        self.metrics_until("messages to be verified", verified)
+            .await;
+        for _ in 0..10 {
+            self.metrics().await;
+        }
+    }
+
     /// Delivers one message of type `user.created` and waits until the ledger
     /// counts exactly that. It is counted once a second, so an empty ledger can
     /// only be told from one that was not counted yet by something in it.
