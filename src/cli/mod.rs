@@ -1,5 +1,5 @@
 //! The commands: one file a verb, each a clap structure that `run`s. Only
-//! [`print`] prints; the verbs hand it lines and [`Complaint`]s.
+//! [`print`] prints; the verbs hand it lines and complaints.
 
 mod admin;
 mod body;
