@@ -27,6 +27,7 @@ impl Subject for Admin {
     }
 
     fn metrics(&self) -> Option<String> {
+        self.0.shared.ledger.count();
         match self.0.shared.metrics.text() {
             Ok(text) => Some(text),
             Err(error) => {

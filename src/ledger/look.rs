@@ -3,7 +3,7 @@ use std::time::SystemTime;
 
 use super::Ledger;
 use super::claim::IdDigest;
-use super::record::{Record, Standing, millis, time};
+use super::record::{Record, millis, time};
 use super::run::Run;
 
 /// What the ledger knows of an id, for people.
@@ -25,6 +25,8 @@ pub struct Look {
 pub enum LookState {
     /// It is being delivered now.
     Running,
+    /// It ran, and no destination has accepted it.
+    Failed,
     /// Some destinations have accepted it, not all that had to.
     Partly,
     /// It is delivered.
@@ -36,6 +38,7 @@ impl LookState {
     pub const fn word(self) -> &'static str {
         match self {
             LookState::Running => "running",
+            LookState::Failed => "failed",
             LookState::Partly => "partly",
             LookState::Delivered => "delivered",
         }
@@ -84,8 +87,7 @@ impl<A> Ledger<A> {
             }
         }
         // What is being resent was delivered, with or without receipts now.
-        let nothing_left = record.receipts.is_empty() && record.standing == Standing::Partly;
-        if destination.is_none() || nothing_left {
+        if destination.is_none() || record.is_failed() {
             shard.settled.remove(id);
         } else {
             shard.settled.put(id, record);
@@ -122,8 +124,8 @@ impl<A> Ledger<A> {
             Some((self.names.name(receipt.destination)?, time(at)))
         });
         Look {
-            state: record.standing.state(),
-            first: Some(time(record.first)),
+            state: record.state(),
+            first: (!record.is_failed()).then(|| time(record.first)),
             signed: record.signed,
             destinations: destinations.collect(),
         }

@@ -1,13 +1,14 @@
 //! The ledger: who has accepted which id.
 //!
-//! An id is absent, running, partly delivered or delivered. Running ids live in
+//! An id is absent, running, failed, partly delivered or delivered. Running ids live in
 //! a map of their own, because nothing may push them out; settled ones live in
 //! `settled`, which is bounded and forgets the oldest. Both are guarded by the
 //! lock of the id's shard, so each id changes hands in one place at a time.
 //!
 //! | before | a claim comes | the run ends with | after |
 //! |---|---|---|---|
-//! | absent | [`Reserved::Run`] | no receipt | absent |
+//! | absent, failed | [`Reserved::Run`] | no receipt | failed |
+//! | | | nothing, as it was broken off | as it was |
 //! | | | some receipts | partly |
 //! | | | `delivered` | delivered |
 //! | running | [`Reserved::Running`]: wait for its outcome | | |
@@ -197,10 +198,16 @@ impl<A> Ledger<A> {
                 .store(now.saturating_add(every), Ordering::Relaxed);
             self.sweep(&settled, now);
         }
+        self.count();
+        self.forgetting.tell(now);
+    }
+
+    /// Brings the count of known ids up to date, as for somebody who asks now.
+    pub fn count(&self) {
+        let settled = self.settled();
         settled.tidy();
         let entries = i64::try_from(settled.len()).unwrap_or(i64::MAX);
         self.forgetting.metrics().entries.set(entries);
-        self.forgetting.tell(now);
     }
 
     /// Takes over a new configuration. Another `retention` counts at once, also

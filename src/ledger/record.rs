@@ -25,7 +25,7 @@ pub(super) fn time(millis: Millis) -> SystemTime {
 /// How far a settled id has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// Some destinations have accepted it, not all that had to.
+    /// Some destinations have accepted it, or none, not all that had to.
     Partly,
     /// All that had to have accepted it.
     Delivered,
@@ -34,15 +34,6 @@ pub(super) enum Standing {
     /// time is still that of what was delivered, so that only a request signed
     /// after that goes on with the resend, and a replay of the old one does not.
     Resending,
-}
-
-impl Standing {
-    pub(super) fn state(self) -> LookState {
-        match self {
-            Standing::Partly | Standing::Resending => LookState::Partly,
-            Standing::Delivered => LookState::Delivered,
-        }
-    }
 }
 
 /// What is kept of a settled id.
@@ -104,6 +95,15 @@ impl Record {
         }
     }
 
+    /// How far it is, for people.
+    pub(super) fn state(&self) -> LookState {
+        match self.standing {
+            Standing::Partly if self.receipts.is_empty() => LookState::Failed,
+            Standing::Partly | Standing::Resending => LookState::Partly,
+            Standing::Delivered => LookState::Delivered,
+        }
+    }
+
     /// What a claim comes to, given what is known.
     pub(super) fn judge(self, claim: &Claim, now: Millis) -> Verdict {
         if self.standing == Standing::Partly {
@@ -153,6 +153,12 @@ impl Record {
         if self.standing != Standing::Resending {
             self.signed = self.signed.max(claim.signed);
         }
+    }
+
+    /// Whether it ran and nobody accepted it. It is kept so that another body under
+    /// its id is noticed.
+    pub(super) fn is_failed(&self) -> bool {
+        self.standing == Standing::Partly && self.receipts.is_empty()
     }
 
     pub(super) fn has_receipt(&self, destination: u32) -> bool {

@@ -122,7 +122,7 @@ impl<A> Reservation<A> {
         earlier.is_some_and(|earlier| earlier.standing == Standing::Resending)
     }
 
-    /// Whether this id was partly delivered with another body.
+    /// Whether this id failed or was partly delivered with another body.
     pub fn body_changed(&self) -> bool {
         self.run.body_changed
     }
@@ -135,8 +135,8 @@ impl<A> Reservation<A> {
     }
 
     /// Ends the run. With `delivered` the id is a duplicate from now on, else it
-    /// stays as it was but for the receipts of this run; an id without any is
-    /// forgotten. Whoever waits is told `answer`.
+    /// stays as it was but for the receipts of this run; of an id without any
+    /// is known that it failed. Whoever waits is told `answer`.
     ///
     /// # Errors
     /// When the store is away; the id is released then.
@@ -154,25 +154,35 @@ impl<A> Reservation<A> {
         self.settled = true;
         let accepted = self.run.accepted();
         let now = now.map(|now| self.ledger.forgetting.saw(now));
-        let record =
-            (delivered || !accepted.is_empty()).then(|| self.record(delivered, &accepted, now));
+        let failed = answer.is_some() && self.knows_no_receipt();
+        let record = (delivered || failed || !accepted.is_empty())
+            .then(|| self.record(delivered, &accepted, now));
         self.ledger.end(self.id, record);
         self.run.finish(answer);
+    }
+
+    /// Whether nobody had accepted the id before this run.
+    fn knows_no_receipt(&self) -> bool {
+        let earlier = self.run.earlier.as_deref();
+        earlier.is_none_or(Record::is_failed)
     }
 
     /// What is known of the id after this run.
     fn record(&self, delivered: bool, accepted: &Accepted, now: Option<Millis>) -> Record {
         let times = accepted.iter().map(|&(_, at)| at);
-        let mut record = match self.run.earlier.as_deref() {
-            Some(earlier) => earlier.clone(),
-            None => {
-                // Delivered without a receipt: nothing that had to accept was left.
+        let earlier = self.run.earlier.as_deref();
+        let mut record = match earlier {
+            Some(earlier) if !earlier.is_failed() => earlier.clone(),
+            _ => {
+                // Without a receipt it failed, or nothing that had to accept was left.
                 let first = times.min().or(now).unwrap_or_default();
-                Record::new(
-                    &self.claim,
-                    first,
-                    self.ledger.names.intern(&self.claim.source),
-                )
+                let source = self.ledger.names.intern(&self.claim.source);
+                let mut record = Record::new(&self.claim, first, source);
+                if let Some(failed) = earlier {
+                    record.signed = record.signed.max(failed.signed);
+                    record.window_end = failed.window_end;
+                }
+                record
             }
         };
         for (destination, at) in accepted {

@@ -102,6 +102,25 @@ async fn a_hundred_at_once_are_one_delivery_and_none_is_told_before_it_is_true()
 }
 
 #[tokio::test]
+async fn an_id_that_failed_runs_with_the_body_now_signed_and_that_is_counted() {
+    let upstream = Upstream::sequence(vec![Reply::Status(500), Reply::Status(200)]).await;
+    let gateway = Gateway::start(&clerk_to(upstream.url())).await;
+
+    let first = Message::new("msg_1").body("{\"type\":\"a\"}");
+    assert_eq!(gateway.send(&first).await.told(), (502, "failed"));
+    let second = Message::new("msg_1").body("{\"type\":\"b\"}");
+    assert_eq!(gateway.send(&second).await.told(), (200, "delivered"));
+
+    let bodies: Vec<_> = upstream.requests().into_iter().map(|r| r.body).collect();
+    assert_eq!(bodies, [&b"{\"type\":\"a\"}"[..], b"{\"type\":\"b\"}"]);
+    let metrics = gateway.metrics().await;
+    let changed = metrics.value("hookward_body_changed_total", &[("source", "clerk")]);
+    assert_eq!(changed, 1.0);
+    // Counted as of now, not as of the last second.
+    assert_eq!(metrics.value("hookward_ledger_entries", &[]), 1.0);
+}
+
+#[tokio::test]
 async fn copies_that_wait_for_one_delivery_keep_no_other_message_out() {
     let upstream = Upstream::sequence(vec![Reply::Held(200), Reply::Status(200)]).await;
     let config = format!("server.max_in_flight = 2\n{}", clerk_to(upstream.url()));

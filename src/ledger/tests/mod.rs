@@ -182,11 +182,26 @@ fn a_partly_delivered_id_runs_with_another_body_and_says_so() {
 }
 
 #[test]
-fn an_id_that_failed_without_a_receipt_leaves_nothing() {
+fn an_id_that_failed_is_known_as_that_and_runs_again() {
     let ledger = small();
     settle(&ledger, claim("m"), &[], false);
-    assert_eq!(ledger.lookup("clerk", "m"), None);
-    assert!(!run(&ledger, claim("m")).has_receipt("billing"));
+    let look = ledger.lookup("clerk", "m").unwrap();
+    assert_eq!((look.state, look.first), (LookState::Failed, None));
+    let same = run(&ledger, claim("m"));
+    assert!(!same.has_receipt("billing") && !same.body_changed());
+    drop(same);
+
+    let other_body = Claim {
+        body: BodyDigest::of(b"another"),
+        ..claim("m")
+    };
+    let changed = run(&ledger, other_body.clone());
+    assert!(changed.body_changed());
+    changed.accept(&"billing".into(), at(1_005));
+    now(changed.settle(true, 1, at(1_005))).unwrap();
+    let look = ledger.lookup("clerk", "m").unwrap();
+    assert_eq!(look.first, Some(at(1_005)), "not when it failed");
+    assert!(is_duplicate(&reserve(&ledger, other_body)));
 }
 
 #[test]

@@ -76,6 +76,12 @@ struct Known {
     delivered: bool,
 }
 
+impl Known {
+    fn is_failed(&self) -> bool {
+        !self.delivered && self.resent.is_none() && self.sent.is_empty()
+    }
+}
+
 struct Running {
     reservation: Reservation<u32>,
     waiters: Vec<Waiter<u32>>,
@@ -238,14 +244,17 @@ impl Model {
         for waiter in waiters {
             assert_eq!(now(waiter.outcome()), settled.map(u32::from));
         }
-        if accepted.is_empty() && !delivered {
+        let failed = settled.is_some() && running.before.as_ref().is_none_or(Known::is_failed);
+        if accepted.is_empty() && !delivered && !failed {
             return;
         }
         let times = accepted.values();
         let first = times.clone().min().copied().unwrap_or(self.now);
-        let mut known = running.before.unwrap_or(Known {
+        let signed = running.before.as_ref().map_or(0, |known| known.signed);
+        let before = running.before.filter(|known| !known.is_failed());
+        let mut known = before.unwrap_or(Known {
             body: running.body,
-            signed: 0,
+            signed,
             first,
             last: first,
             sent: BTreeMap::new(),
@@ -324,7 +333,8 @@ impl Model {
         let look = look.unwrap();
         let delivered = known.delivered && known.resent.is_none();
         assert_eq!(look.state == LookState::Delivered, delivered);
-        assert_eq!(look.first, Some(at(known.first)));
+        assert_eq!(look.state == LookState::Failed, known.is_failed());
+        assert_eq!(look.first, (!known.is_failed()).then(|| at(known.first)));
         assert_eq!(look.signed, START + known.signed);
         let told: BTreeMap<_, _> = look.destinations.into_iter().collect();
         let receipts = known.resent.as_ref().unwrap_or(&known.sent);
