@@ -1,0 +1,92 @@
+//! A sender that hangs up does not cut what it sent (§5).
+
+use crate::support::{Gateway, Message, Reply, Upstream, clerk_to};
+
+#[tokio::test]
+async fn what_was_sent_whole_arrives_and_the_retry_is_a_duplicate() {
+    let upstream = Upstream::always(Reply::Held(200)).await;
+    let gateway = Gateway::start(&clerk_to(upstream.url())).await;
+    let message = Message::new("msg_1");
+    let mut connection = gateway.connect().await;
+    connection.write(&message.seal().request("/clerk")).await;
+    upstream.reached(1).await;
+
+    drop(connection);
+    gateway
+        .metrics_until("the connection to be gone", |metrics| {
+            metrics.value("hookward_connections", &[]) == 0.0
+        })
+        .await;
+    upstream.release(1);
+
+    assert_eq!(gateway.send(&message).await.status, 200);
+    assert_eq!(gateway.send(&message).await.told(), (200, "duplicate"));
+    assert_eq!(upstream.count(), 1);
+}
+
+#[tokio::test]
+async fn a_retry_that_overtakes_the_first_is_told_its_outcome() {
+    let upstream = Upstream::always(Reply::Held(200)).await;
+    let gateway = Gateway::start(&clerk_to(upstream.url())).await;
+    let message = Message::new("msg_1");
+    let mut first = gateway.connect().await;
+    first.write(&message.seal().request("/clerk")).await;
+    upstream.reached(1).await;
+    drop(first);
+
+    let mut second = gateway.connect().await;
+    second.write(&message.seal().request("/clerk")).await;
+    gateway
+        .metrics_until("the retry to wait", |metrics| {
+            metrics.value("hookward_in_flight", &[]) >= 1.0
+                && metrics.value("hookward_connections", &[]) == 1.0
+        })
+        .await;
+    upstream.release(1);
+
+    assert_eq!(second.answer().await.status, 200);
+    assert_eq!(upstream.count(), 1);
+}
+
+#[tokio::test]
+async fn a_body_cut_short_by_its_sender_reaches_nothing() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&clerk_to(upstream.url())).await;
+    let request = Message::new("msg_1").seal().request("/clerk");
+    let mut connection = gateway.connect().await;
+
+    connection.write(&request[..request.len() - 1]).await;
+    drop(connection);
+
+    gateway
+        .metrics_until("the connection to be gone", |metrics| {
+            metrics.value("hookward_connections", &[]) == 0.0
+                && metrics.value("hookward_in_flight", &[]) == 0.0
+                && metrics.value("hookward_buffered_bytes", &[]) == 0.0
+        })
+        .await;
+    assert_eq!(gateway.send(&Message::new("msg_1")).await.told(), (200, "delivered"));
+    assert_eq!(upstream.count(), 1);
+}
+
+#[tokio::test]
+async fn no_new_attempt_starts_after_the_budget() {
+    let upstream = Upstream::always(Reply::Held(503)).await;
+    let config = format!(
+        "server.request_timeout = \"1s\"\n{}timeout = \"30s\"\n",
+        clerk_to(upstream.url())
+    );
+    let gateway = Gateway::start(&config).await;
+
+    let answer = gateway.send(&Message::new("msg_1")).await;
+    upstream.release(10);
+
+    assert_eq!(answer.told(), (504, "late"));
+    let labels = [("source", "clerk"), ("destination", "app"), ("outcome", "refused")];
+    gateway
+        .metrics_until("the attempt to end", |metrics| {
+            metrics.value("hookward_deliveries_total", &labels) == 1.0
+        })
+        .await;
+    assert_eq!(upstream.count(), 1);
+}

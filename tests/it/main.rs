@@ -1,0 +1,27 @@
+//! hookward's promises, tested on real sockets against the real binary. One file
+//! per promise; what they share is in `support`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a test that cannot go on is to fail where it stands"
+)]
+#![allow(unreachable_pub, reason = "one binary; nothing is reachable from outside")]
+
+mod support;
+
+mod admin;
+mod answers;
+mod bounds;
+mod cli;
+mod configuration;
+mod file_destination;
+mod hang_up;
+mod http_destination;
+mod logs;
+mod reload;
+mod routing;
+mod same_id;
+mod sdk;
+mod stop;
+mod verification;

@@ -1,0 +1,188 @@
+//! A good configuration takes over between requests, a bad one never (P6, §4).
+
+use rustix::process::Signal;
+
+use crate::support::{Gateway, Message, OTHER_KEY, Reply, TOKEN, Upstream, clerk_to};
+
+fn guarded(url: &str) -> String {
+    format!("admin.token = \"env:TOKEN\"\n{}", clerk_to(url))
+}
+
+/// Asks for a reload with SIGHUP and waits until it came out so, `times` in all.
+async fn hang_up(gateway: &Gateway, outcome: &str, times: f64) {
+    gateway.signal(Signal::HUP);
+    gateway
+        .metrics_until("the reload", |metrics| {
+            let labels = [("outcome", outcome)];
+            metrics.value("hookward_config_reloads_total", &labels) == times
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_good_one_takes_over_at_sighup_and_the_ledger_lives_on() {
+    let old = Upstream::start().await;
+    let new = Upstream::start().await;
+    let gateway = Gateway::start(&guarded(old.url())).await;
+    let mut connection = gateway.connect().await;
+    connection.post("/clerk", &Message::new("msg_1").seal()).await;
+
+    gateway.rewrite(&guarded(new.url()));
+    hang_up(&gateway, "ok", 1.0).await;
+
+    // On the very connection that was open before.
+    let again = connection.post("/clerk", &Message::new("msg_1").seal()).await;
+    assert_eq!(again.told(), (200, "duplicate"));
+    let next = connection.post("/clerk", &Message::new("msg_2").seal()).await;
+    assert_eq!(next.told(), (200, "delivered"));
+    assert_eq!((old.count(), new.count()), (1, 1));
+    let metrics = gateway.metrics().await;
+    assert_eq!(metrics.answered("delivered"), 2.0, "counters live on");
+}
+
+#[tokio::test]
+async fn a_good_one_takes_over_on_demand_and_a_bad_one_is_refused_with_its_problems() {
+    let upstream = Upstream::start().await;
+    let config = guarded(upstream.url());
+    let gateway = Gateway::start(&config).await;
+
+    let extra = "[sources.other]\nsecrets = \"env:OTHER_KEY\"\nto = \"app\"\n";
+    gateway.rewrite(&format!("{config}{extra}"));
+    let good = gateway.ask("POST", "/reload", Some(TOKEN)).await;
+    assert!((200..300).contains(&good.status), "{good:?}");
+    let other = Message::new("msg_1").key(OTHER_KEY).seal();
+    assert_eq!(gateway.post("/other", &other).await.told(), (200, "delivered"));
+
+    gateway.rewrite(&config.replace("to = \"app\"", "to = \"nowhere\"\nnonsense = \"hidden\""));
+    let bad = gateway.ask("POST", "/reload", Some(TOKEN)).await;
+    assert!((400..600).contains(&bad.status), "{bad:?}");
+    let told = bad.text();
+    assert!(told.contains("nowhere") && told.contains("nonsense"), "{told}");
+    assert!(!told.contains("hidden"), "{told}");
+
+    let metrics = gateway.metrics().await;
+    assert_eq!(metrics.value("hookward_config_last_reload_successful", &[]), 0.0);
+    let refused = [("outcome", "refused")];
+    assert_eq!(metrics.value("hookward_config_reloads_total", &refused), 1.0);
+    // The old one goes on, whole.
+    assert_eq!(gateway.send(&Message::new("msg_2")).await.told(), (200, "delivered"));
+    let other = Message::new("msg_2").key(OTHER_KEY).seal();
+    assert_eq!(gateway.post("/other", &other).await.told(), (200, "delivered"));
+}
+
+#[tokio::test]
+async fn a_bad_one_at_sighup_is_told_in_the_log() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&guarded(upstream.url())).await;
+
+    gateway.rewrite("this is no configuration");
+    hang_up(&gateway, "refused", 1.0).await;
+
+    gateway.line(&["\"ERROR\"", "test.toml"]).await;
+    assert_eq!(gateway.send(&Message::new("msg_1")).await.told(), (200, "delivered"));
+}
+
+#[tokio::test]
+async fn what_is_in_flight_is_not_harmed() {
+    let upstream = Upstream::sequence(vec![Reply::Held(200), Reply::Status(200)]).await;
+    let new = Upstream::start().await;
+    let gateway = Gateway::start(&guarded(upstream.url())).await;
+    let mut connection = gateway.connect().await;
+    let message = Message::new("msg_1").seal();
+    connection.write(&message.request("/clerk")).await;
+    upstream.reached(1).await;
+
+    gateway.rewrite(&guarded(new.url()));
+    hang_up(&gateway, "ok", 1.0).await;
+    // The same id meanwhile, under the new configuration: the first is waited for.
+    let mut second = gateway.connect().await;
+    second.write(&message.request("/clerk")).await;
+    gateway
+        .metrics_until("both to be in flight", |metrics| {
+            metrics.value("hookward_in_flight", &[]) >= 2.0
+        })
+        .await;
+    upstream.release(1);
+
+    assert_eq!(connection.answer().await.told(), (200, "delivered"));
+    assert_eq!(second.answer().await.told(), (200, "delivered"));
+    assert_eq!((upstream.count(), new.count()), (1, 0));
+}
+
+#[tokio::test]
+async fn pools_of_unchanged_destinations_live_on() {
+    let upstream = Upstream::start().await;
+    let config = guarded(upstream.url());
+    let gateway = Gateway::start(&config).await;
+    let mut connection = gateway.connect().await;
+    for number in 0..20 {
+        let message = Message::new(&format!("msg_{number}")).seal();
+        connection.post("/clerk", &message).await;
+    }
+    let before = upstream.connections();
+
+    gateway.rewrite(&format!("log.requests = \"all\"\n{config}"));
+    hang_up(&gateway, "ok", 1.0).await;
+    for number in 20..40 {
+        let message = Message::new(&format!("msg_{number}")).seal();
+        connection.post("/clerk", &message).await;
+    }
+
+    assert_eq!(upstream.connections(), before);
+    assert_eq!(upstream.count(), 40);
+}
+
+#[tokio::test]
+async fn a_secret_in_a_file_is_read_again() {
+    let upstream = Upstream::start().await;
+    let config = guarded(upstream.url()).replace("env:KEY", "file:key");
+    let gateway = Gateway::with(&config).file("key", crate::support::KEY).start().await;
+    let old = Message::new("msg_1");
+    let new = Message::new("msg_2").key(OTHER_KEY);
+    assert_eq!(gateway.send(&old).await.status, 200);
+    assert_eq!(gateway.send(&new).await.status, 401);
+
+    let both = format!("{OTHER_KEY}\n{}\n", crate::support::KEY);
+    std::fs::write(gateway.folder().join("key"), both).unwrap();
+    hang_up(&gateway, "ok", 1.0).await;
+
+    assert_eq!(gateway.send(&old).await.status, 200);
+    assert_eq!(gateway.send(&new).await.told(), (200, "delivered"));
+}
+
+#[tokio::test]
+async fn a_delivered_id_stays_a_duplicate_when_destinations_are_added() {
+    let left = Upstream::start().await;
+    let right = Upstream::sequence(vec![Reply::Status(500), Reply::Status(200)]).await;
+    let one = guarded(left.url());
+    let both = format!(
+        "{}[destinations.right]\ntype = \"http\"\nurl = \"{}\"\n",
+        one.replace("to = \"app\"", "to = [\"app\", \"right\"]"),
+        right.url()
+    );
+    let gateway = Gateway::start(&one).await;
+    gateway.send(&Message::new("msg_1")).await;
+    gateway.rewrite(&both);
+    hang_up(&gateway, "ok", 1.0).await;
+
+    assert_eq!(gateway.send(&Message::new("msg_1")).await.told(), (200, "duplicate"));
+    assert_eq!(gateway.send(&Message::new("msg_2")).await.told(), (502, "failed"));
+    // A partly delivered one runs by the present rules: nothing is left to do.
+    gateway.rewrite(&one);
+    hang_up(&gateway, "ok", 2.0).await;
+    assert_eq!(gateway.send(&Message::new("msg_2")).await.status, 200);
+    assert_eq!((left.count(), right.count()), (2, 1));
+}
+
+#[tokio::test]
+async fn limits_change_with_it() {
+    let upstream = Upstream::start().await;
+    let config = guarded(upstream.url());
+    let gateway = Gateway::start(&config).await;
+
+    gateway.rewrite(&format!("server.max_body = \"16 B\"\n{config}"));
+    hang_up(&gateway, "ok", 1.0).await;
+
+    let answer = gateway.send(&Message::new("msg_1")).await;
+    assert_eq!(answer.told(), (413, "too_large"));
+}

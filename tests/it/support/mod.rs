@@ -1,0 +1,56 @@
+//! What every promise is tested with: the real binary as a process
+//! ([`Gateway`]), somebody who sends ([`Message`], [`Connection`]) and a service
+//! behind that does as it is told ([`Upstream`]).
+
+mod gateway;
+mod sender;
+mod upstream;
+
+use std::future::Future;
+use std::time::Duration;
+
+pub use gateway::{Gateway, hookward};
+pub use sender::{Answer, Connection, Message, Sealed, sign};
+pub use upstream::{Reply, Upstream};
+
+/// The key of every source unless a test says otherwise: `env:KEY`.
+pub const KEY: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+
+/// A second key: `env:OTHER_KEY`.
+pub const OTHER_KEY: &str = "whsec_plJ3nmyCDGBKInavdOK15jslsslsslss";
+
+/// The token of the admin listener: `env:TOKEN`.
+pub const TOKEN: &str = "admin-token-for-the-tests";
+
+/// How long a test waits for something that is to happen. Only a broken promise
+/// takes this long.
+pub const DEADLINE: Duration = Duration::from_secs(40);
+
+/// Waits for `what`, or fails the test.
+pub async fn within<F: Future>(what: &str, future: F) -> F::Output {
+    match tokio::time::timeout(DEADLINE, future).await {
+        Ok(output) => output,
+        Err(_) => panic!("waited {DEADLINE:?} for {what}"),
+    }
+}
+
+/// Unix seconds.
+pub fn now() -> i64 {
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap();
+    i64::try_from(since.as_secs()).unwrap()
+}
+
+/// A configuration with one source `clerk` and one HTTP destination `app`.
+pub fn clerk_to(url: &str) -> String {
+    format!(
+        r#"
+[sources.clerk]
+secrets = "env:KEY"
+to = "app"
+
+[destinations.app]
+type = "http"
+url = "{url}"
+"#
+    )
+}
