@@ -32,9 +32,15 @@ async fn health_readiness_and_metrics_are_open_and_the_rest_needs_the_token() {
             assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
         }
         let answer = gateway.ask(method, path, Some(TOKEN)).await;
-        assert!(![401, 403, 405].contains(&answer.status), "{method} {path} {answer:?}");
+        assert!(
+            ![401, 403, 405].contains(&answer.status),
+            "{method} {path} {answer:?}"
+        );
     }
-    assert_eq!(gateway.ask("GET", "/elsewhere", Some(TOKEN)).await.status, 404);
+    assert_eq!(
+        gateway.ask("GET", "/elsewhere", Some(TOKEN)).await.status,
+        404
+    );
     assert_eq!(gateway.ask("POST", "/metrics", None).await.status, 405);
     assert_eq!(gateway.ask("GET", "/reload", Some(TOKEN)).await.status, 405);
 }
@@ -44,7 +50,11 @@ async fn without_a_token_nobody_is_let_in() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&clerk_to(upstream.url())).await;
 
-    for (method, path) in [("GET", "/status"), ("GET", "/refusals"), ("POST", "/reload")] {
+    for (method, path) in [
+        ("GET", "/status"),
+        ("GET", "/refusals"),
+        ("POST", "/reload"),
+    ] {
         for token in [None, Some(""), Some(TOKEN)] {
             let answer = gateway.ask(method, path, token).await;
             assert_eq!(answer.status, 403, "{method} {path} {token:?}");
@@ -58,17 +68,52 @@ async fn every_configured_label_set_starts_at_zero_and_counts() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&clerk_to(upstream.url())).await;
     let words = [
-        "delivered", "duplicate", "unmatched", "malformed", "unverified", "forbidden", "method",
-        "slow", "too_large", "conflict", "untyped", "failed", "busy", "draining", "unavailable",
-        "in_flight", "late",
+        "delivered",
+        "duplicate",
+        "unmatched",
+        "malformed",
+        "unverified",
+        "forbidden",
+        "method",
+        "slow",
+        "too_large",
+        "conflict",
+        "untyped",
+        "failed",
+        "busy",
+        "draining",
+        "unavailable",
+        "in_flight",
+        "late",
     ];
     let reasons = [
-        "missing_header", "duplicate_header", "mixed_family", "bad_id", "bad_timestamp",
-        "bad_signature", "too_old", "too_new", "no_key_matched", "forbidden", "too_large", "slow",
-        "untyped", "conflict", "busy", "draining", "unavailable", "in_flight",
+        "missing_header",
+        "duplicate_header",
+        "mixed_family",
+        "bad_id",
+        "bad_timestamp",
+        "bad_signature",
+        "too_old",
+        "too_new",
+        "no_key_matched",
+        "forbidden",
+        "too_large",
+        "slow",
+        "untyped",
+        "conflict",
+        "busy",
+        "draining",
+        "unavailable",
+        "in_flight",
     ];
     let outcomes = [
-        "accepted", "refused", "failed", "unconfirmed", "busy", "late", "unavailable",
+        "accepted",
+        "refused",
+        "failed",
+        "unconfirmed",
+        "busy",
+        "late",
+        "unavailable",
     ];
 
     let fresh = gateway.metrics().await;
@@ -79,7 +124,11 @@ async fn every_configured_label_set_starts_at_zero_and_counts() {
         assert_eq!(fresh.refused(reason), 0.0, "{reason}");
     }
     for outcome in outcomes {
-        let labels = [("source", "clerk"), ("destination", "app"), ("outcome", outcome)];
+        let labels = [
+            ("source", "clerk"),
+            ("destination", "app"),
+            ("outcome", outcome),
+        ];
         assert_eq!(fresh.value("hookward_deliveries_total", &labels), 0.0);
         assert_eq!(fresh.value("hookward_attempts_total", &labels[1..]), 0.0);
     }
@@ -87,13 +136,22 @@ async fn every_configured_label_set_starts_at_zero_and_counts() {
     let destination = [("destination", "app")];
     let key = [("source", "clerk"), ("key", "1")];
     for (name, labels) in [
-        ("hookward_requests_total", &[("source", ""), ("result", "unknown_path")][..]),
+        (
+            "hookward_requests_total",
+            &[("source", ""), ("result", "unknown_path")][..],
+        ),
         ("hookward_request_duration_seconds_count", &source),
         ("hookward_delivery_duration_seconds_count", &destination),
         ("hookward_key_verified_total", &key),
         ("hookward_key_last_verified_timestamp_seconds", &key),
-        ("hookward_repeats_total", &[("source", "clerk"), ("kind", "same_timestamp")]),
-        ("hookward_repeats_total", &[("source", "clerk"), ("kind", "new_timestamp")]),
+        (
+            "hookward_repeats_total",
+            &[("source", "clerk"), ("kind", "same_timestamp")],
+        ),
+        (
+            "hookward_repeats_total",
+            &[("source", "clerk"), ("kind", "new_timestamp")],
+        ),
         ("hookward_body_changed_total", &source),
         ("hookward_ledger_entries", &[]),
         ("hookward_ledger_evictions_total", &[]),
@@ -122,20 +180,42 @@ async fn every_configured_label_set_starts_at_zero_and_counts() {
 
     gateway.send(&Message::new("msg_1").at(-100)).await;
     gateway.send(&Message::new("msg_1")).await;
-    gateway.post("/nowhere", &Message::new("msg_1").seal()).await;
+    gateway
+        .post("/nowhere", &Message::new("msg_1").seal())
+        .await;
 
     let after = gateway.metrics_until("the ledger to be counted", |metrics| {
         metrics.value("hookward_ledger_entries", &[]) > 0.0
     });
     let after = after.await;
     for (name, labels, value) in [
-        ("hookward_requests_total", &[("source", "clerk"), ("result", "delivered")][..], 1.0),
-        ("hookward_requests_total", &[("source", "clerk"), ("result", "duplicate")], 1.0),
-        ("hookward_requests_total", &[("source", ""), ("result", "unknown_path")], 1.0),
+        (
+            "hookward_requests_total",
+            &[("source", "clerk"), ("result", "delivered")][..],
+            1.0,
+        ),
+        (
+            "hookward_requests_total",
+            &[("source", "clerk"), ("result", "duplicate")],
+            1.0,
+        ),
+        (
+            "hookward_requests_total",
+            &[("source", ""), ("result", "unknown_path")],
+            1.0,
+        ),
         ("hookward_request_duration_seconds_count", &source, 2.0),
-        ("hookward_delivery_duration_seconds_count", &destination, 1.0),
+        (
+            "hookward_delivery_duration_seconds_count",
+            &destination,
+            1.0,
+        ),
         ("hookward_key_verified_total", &key, 2.0),
-        ("hookward_repeats_total", &[("source", "clerk"), ("kind", "new_timestamp")], 1.0),
+        (
+            "hookward_repeats_total",
+            &[("source", "clerk"), ("kind", "new_timestamp")],
+            1.0,
+        ),
         ("hookward_ledger_entries", &[], 1.0),
     ] {
         assert_eq!(after.value(name, labels), value, "{name} {labels:?}");
@@ -152,14 +232,17 @@ async fn an_expected_interval_is_told() {
     let metrics = gateway.metrics().await;
 
     let labels = [("source", "clerk")];
-    assert_eq!(metrics.value("hookward_source_expected_interval_seconds", &labels), 3600.0);
+    assert_eq!(
+        metrics.value("hookward_source_expected_interval_seconds", &labels),
+        3600.0
+    );
 }
 
 #[tokio::test]
 async fn an_open_circuit_is_told_in_readiness_and_strict_makes_it_count() {
     let upstream = Upstream::always(Reply::Reset).await;
-    let config = clerk_to(upstream.url())
-        + "circuit_breaker = { failures = 1, open_for = \"10m\" }\n";
+    let config =
+        clerk_to(upstream.url()) + "circuit_breaker = { failures = 1, open_for = \"10m\" }\n";
     let gateway = Gateway::start(&config).await;
     gateway.send(&Message::new("msg_1")).await;
 
@@ -187,7 +270,15 @@ async fn status_tells_sources_keys_and_destinations() {
 
     assert_eq!(answer.status, 200);
     let text = answer.json().to_string();
-    for part in ["version", "sources", "clerk", "keys", "destinations", "app", "circuit"] {
+    for part in [
+        "version",
+        "sources",
+        "clerk",
+        "keys",
+        "destinations",
+        "app",
+        "circuit",
+    ] {
         assert!(text.contains(&format!("\"{part}")), "{part} in {text}");
     }
     assert!(text.contains(env!("CARGO_PKG_VERSION")));
@@ -200,7 +291,9 @@ async fn the_last_refusals_are_told_with_time_source_reason_and_id() {
     let mut connection = gateway.connect().await;
     for number in 0..300 {
         let message = Message::new(&format!("msg_{number}")).seal();
-        connection.post("/clerk", &message.body("{\"marker\":\"inside\"}")).await;
+        connection
+            .post("/clerk", &message.body("{\"marker\":\"inside\"}"))
+            .await;
     }
 
     let answer = gateway.ask("GET", "/refusals", Some(TOKEN)).await;
@@ -214,11 +307,18 @@ async fn the_last_refusals_are_told_with_time_source_reason_and_id() {
     assert_eq!(list.len(), 256);
     let text = json.to_string();
     assert!(text.contains("\"msg_299\"") && !text.contains("\"msg_43\""));
-    assert!(!text.contains("inside") && !text.contains("v1,"), "no bodies, no signatures");
+    assert!(
+        !text.contains("inside") && !text.contains("v1,"),
+        "no bodies, no signatures"
+    );
     for refusal in list {
         assert_eq!(refusal["source"], "clerk");
         assert_eq!(refusal["reason"], "no_key_matched");
-        refusal["time"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+        refusal["time"]
+            .as_str()
+            .unwrap()
+            .parse::<jiff::Timestamp>()
+            .unwrap();
     }
 }
 
@@ -241,7 +341,13 @@ async fn the_ledger_tells_and_forgets_what_it_knows_of_an_id() {
         let answer = gateway.ask("GET", unknown, Some(TOKEN)).await;
         assert!([404, 405].contains(&answer.status), "{unknown} {answer:?}");
     }
-    assert_eq!(gateway.ask("DELETE", "/ledger/clerk/other", Some(TOKEN)).await.status, 404);
+    assert_eq!(
+        gateway
+            .ask("DELETE", "/ledger/clerk/other", Some(TOKEN))
+            .await
+            .status,
+        404
+    );
     assert_eq!(gateway.ask("DELETE", &path, Some(TOKEN)).await.status, 204);
     assert_eq!(gateway.ask("DELETE", &path, Some(TOKEN)).await.status, 404);
     assert_eq!(gateway.ask("GET", &path, Some(TOKEN)).await.status, 404);
@@ -256,12 +362,16 @@ async fn what_is_running_cannot_be_forgotten() {
     connection.write(&message.request("/clerk")).await;
     upstream.reached(1).await;
 
-    let answer = gateway.ask("DELETE", "/ledger/clerk/msg_1", Some(TOKEN)).await;
+    let answer = gateway
+        .ask("DELETE", "/ledger/clerk/msg_1", Some(TOKEN))
+        .await;
 
     assert_eq!(answer.status, 409);
     upstream.release(1);
     assert_eq!(connection.answer().await.told(), (200, "delivered"));
-    let answer = gateway.ask("DELETE", "/ledger/clerk/msg_1", Some(TOKEN)).await;
+    let answer = gateway
+        .ask("DELETE", "/ledger/clerk/msg_1", Some(TOKEN))
+        .await;
     assert_eq!(answer.status, 204);
 }
 
@@ -280,9 +390,15 @@ async fn one_destination_alone_can_be_forgotten() {
     let path = "/ledger/clerk/msg_1?destination=right";
     assert_eq!(gateway.ask("DELETE", path, Some(TOKEN)).await.status, 204);
     let unknown = "/ledger/clerk/msg_1?destination=nowhere";
-    assert_eq!(gateway.ask("DELETE", unknown, Some(TOKEN)).await.status, 404);
+    assert_eq!(
+        gateway.ask("DELETE", unknown, Some(TOKEN)).await.status,
+        404
+    );
 
-    assert_eq!(gateway.send(&Message::new("msg_1")).await.told(), (200, "delivered"));
+    assert_eq!(
+        gateway.send(&Message::new("msg_1")).await.told(),
+        (200, "delivered")
+    );
     assert_eq!((left.count(), right.count()), (1, 2));
 }
 
@@ -294,23 +410,39 @@ async fn everything_since_a_time_can_be_forgotten() {
         gateway.send(&Message::new(id)).await;
     }
 
-    let answer = gateway.ask("DELETE", "/ledger/clerk?since=2h", Some(TOKEN)).await;
+    let answer = gateway
+        .ask("DELETE", "/ledger/clerk?since=2h", Some(TOKEN))
+        .await;
 
     assert!(answer.status < 300, "{answer:?}");
-    assert_eq!(gateway.send(&Message::new("msg_2")).await.told(), (200, "delivered"));
-    let bad = gateway.ask("DELETE", "/ledger/clerk?since=soon", Some(TOKEN)).await;
+    assert_eq!(
+        gateway.send(&Message::new("msg_2")).await.told(),
+        (200, "delivered")
+    );
+    let bad = gateway
+        .ask("DELETE", "/ledger/clerk?since=soon", Some(TOKEN))
+        .await;
     assert_eq!(bad.status, 400);
     let bare = gateway.ask("DELETE", "/ledger/clerk", Some(TOKEN)).await;
     assert!([400, 404, 405].contains(&bare.status), "{bare:?}");
-    assert_eq!(gateway.send(&Message::new("msg_2")).await.told(), (200, "duplicate"));
+    assert_eq!(
+        gateway.send(&Message::new("msg_2")).await.told(),
+        (200, "duplicate")
+    );
 }
 
 #[tokio::test]
 async fn admin_can_be_off() {
     let upstream = Upstream::start().await;
-    let gateway = Gateway::with(&clerk_to(upstream.url())).no_admin().start().await;
+    let gateway = Gateway::with(&clerk_to(upstream.url()))
+        .no_admin()
+        .start()
+        .await;
 
-    assert_eq!(gateway.send(&Message::new("msg_1")).await.told(), (200, "delivered"));
+    assert_eq!(
+        gateway.send(&Message::new("msg_1")).await.told(),
+        (200, "delivered")
+    );
     let told = gateway.stderr();
     let mut admin = told.lines().filter(|line| line.starts_with("admin"));
     assert!(!admin.any(|line| line.contains("http://")), "{told}");

@@ -127,8 +127,18 @@ async fn whatever_the_service_refuses_with_is_failed_and_never_relayed() {
         let answer = gateway.send(&Message::new("msg_1")).await;
 
         assert_eq!(formed(&answer), (502, "failed".into()), "{status}");
-        let names: Vec<_> = answer.headers.iter().map(|(name, _)| name.as_str()).collect();
-        for name in ["location", "set-cookie", "webhook-delivery", "retry-after", "x-inner"] {
+        let names: Vec<_> = answer
+            .headers
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        for name in [
+            "location",
+            "set-cookie",
+            "webhook-delivery",
+            "retry-after",
+            "x-inner",
+        ] {
             assert!(!names.contains(&name), "{answer:?}");
         }
         assert!(!answer.text().contains("inside"));
@@ -138,7 +148,8 @@ async fn whatever_the_service_refuses_with_is_failed_and_never_relayed() {
 
 #[tokio::test]
 async fn what_an_accepting_service_says_is_not_relayed_either() {
-    let reply = "HTTP/1.1 202 OK\r\nset-cookie: a=b\r\nx-inner: yes\r\ncontent-length: 6\r\n\r\ninside";
+    let reply =
+        "HTTP/1.1 202 OK\r\nset-cookie: a=b\r\nx-inner: yes\r\ncontent-length: 6\r\n\r\ninside";
     let upstream = Upstream::always(Reply::Raw(reply.into())).await;
     let gateway = Gateway::start(&clerk_to(upstream.url())).await;
 
@@ -178,7 +189,11 @@ async fn the_budget_ends_late_the_next_is_told_in_flight_and_the_receipt_counts(
     assert_eq!(formed(&late), (504, "late".into()));
     assert_eq!(formed(&meanwhile), (503, "in_flight".into()));
     upstream.release(1);
-    let labels = [("source", "clerk"), ("destination", "app"), ("outcome", "accepted")];
+    let labels = [
+        ("source", "clerk"),
+        ("destination", "app"),
+        ("outcome", "accepted"),
+    ];
     gateway
         .metrics_until("the attempt to count", |metrics| {
             metrics.value("hookward_deliveries_total", &labels) == 1.0
@@ -255,8 +270,8 @@ async fn a_source_has_no_more_than_its_share_and_forgeries_take_none_of_it() {
 #[tokio::test]
 async fn an_open_circuit_is_unavailable_at_once_and_closes_when_the_service_is_back() {
     let upstream = Upstream::sequence(vec![Reply::Reset, Reply::Reset, Reply::Status(200)]).await;
-    let config = clerk_to(upstream.url())
-        + "circuit_breaker = { failures = 2, open_for = \"300ms\" }\n";
+    let config =
+        clerk_to(upstream.url()) + "circuit_breaker = { failures = 2, open_for = \"300ms\" }\n";
     let gateway = Gateway::start(&config).await;
 
     for id in ["msg_1", "msg_2"] {
@@ -329,7 +344,11 @@ async fn of_several_that_failed_the_answer_is_the_worst_and_all_were_tried() {
     let opening = gateway.send(&Message::new("msg_1")).await;
     assert_eq!(formed(&opening), (502, "failed".into()));
     let answer = gateway.send(&Message::new("msg_2")).await;
-    assert_eq!(formed(&answer), (504, "late".into()), "late before unavailable");
+    assert_eq!(
+        formed(&answer),
+        (504, "late".into()),
+        "late before unavailable"
+    );
 
     let gateway = Gateway::start(&fan_out(&[good_one, away_one])).await;
     gateway.send(&Message::new("msg_1")).await;
@@ -343,7 +362,10 @@ async fn a_destination_that_is_not_required_is_tried_and_never_part_of_the_answe
     let bad = Upstream::always(Reply::Status(500)).await;
     let config = fan_out(&[
         ("good", format!("url = \"{}\"", good.url())),
-        ("extra", format!("url = \"{}\"\nrequired = false", bad.url())),
+        (
+            "extra",
+            format!("url = \"{}\"\nrequired = false", bad.url()),
+        ),
     ]);
     let gateway = Gateway::start(&config).await;
 
@@ -351,7 +373,11 @@ async fn a_destination_that_is_not_required_is_tried_and_never_part_of_the_answe
 
     assert_eq!(formed(&answer), (200, "delivered".into()));
     bad.reached(1).await;
-    let labels = [("source", "clerk"), ("destination", "extra"), ("outcome", "refused")];
+    let labels = [
+        ("source", "clerk"),
+        ("destination", "extra"),
+        ("outcome", "refused"),
+    ];
     gateway
         .metrics_until("it to be counted", |metrics| {
             metrics.value("hookward_deliveries_total", &labels) == 1.0
@@ -366,9 +392,18 @@ async fn what_is_no_http_is_answered_with_a_bare_status() {
     let many: String = (0..150).map(|n| format!("x-{n}: y\r\n")).collect();
     let cases = [
         (&[400][..], "hello, is this a webhook?\r\n\r\n".to_owned()),
-        (&[400], "POST /clerk HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n".into()),
-        (&[431], format!("POST /clerk HTTP/1.1\r\nHost: a\r\n{many}\r\n")),
-        (&[414, 431], format!("POST /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(70_000))),
+        (
+            &[400],
+            "POST /clerk HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n".into(),
+        ),
+        (
+            &[431],
+            format!("POST /clerk HTTP/1.1\r\nHost: a\r\n{many}\r\n"),
+        ),
+        (
+            &[414, 431],
+            format!("POST /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(70_000)),
+        ),
     ];
 
     for (statuses, request) in cases {
@@ -378,7 +413,11 @@ async fn what_is_no_http_is_answered_with_a_bare_status() {
         let answer = connection.try_answer().await;
         let what = &request[..20];
         let answer = answer.unwrap_or_else(|e| panic!("{what}: {e}"));
-        assert!(statuses.contains(&answer.status), "{what} {}", answer.status);
+        assert!(
+            statuses.contains(&answer.status),
+            "{what} {}",
+            answer.status
+        );
         assert_eq!(answer.body, b"", "{what}");
         connection.closed().await;
     }
@@ -416,7 +455,11 @@ async fn requests_on_one_connection_are_each_answered_in_turn() {
     let good = Message::new("msg_1").seal();
     let bad = Message::new("msg_2").seal().body("{}");
 
-    let pipelined = [good.request("/clerk"), bad.request("/clerk"), good.request("/clerk")];
+    let pipelined = [
+        good.request("/clerk"),
+        bad.request("/clerk"),
+        good.request("/clerk"),
+    ];
     connection.write(&pipelined.concat()).await;
 
     let mut told = Vec::new();
@@ -478,7 +521,10 @@ async fn a_unix_socket_is_listened_on_too() {
     let socket = folder.path().join("in.sock");
     let config = clerk_to(upstream.url());
     let gateway = Gateway::with(&config)
-        .env("HOOKWARD_SERVER__LISTEN", &format!("unix:{}", socket.display()))
+        .env(
+            "HOOKWARD_SERVER__LISTEN",
+            &format!("unix:{}", socket.display()),
+        )
         .start_on_socket()
         .await;
 
@@ -489,6 +535,10 @@ async fn a_unix_socket_is_listened_on_too() {
 
     assert_eq!(answer.told(), (200, "delivered"));
     let request = upstream.only();
-    assert_eq!(request.header("x-forwarded-for"), None, "there is no address");
+    assert_eq!(
+        request.header("x-forwarded-for"),
+        None,
+        "there is no address"
+    );
     drop(gateway);
 }

@@ -20,7 +20,9 @@ async fn silent_and_half_sent_connections_are_closed_in_time_and_disturb_nobody(
     for number in 0..900 {
         let mut connection = gateway.connect().await;
         if number % 9 == 0 {
-            connection.write(b"POST /clerk HTTP/1.1\r\nHost: a\r\nsvix-i").await;
+            connection
+                .write(b"POST /clerk HTTP/1.1\r\nHost: a\r\nsvix-i")
+                .await;
         }
         closing.spawn(async move { (connection.closed().await, began.elapsed()) });
     }
@@ -36,7 +38,10 @@ async fn silent_and_half_sent_connections_are_closed_in_time_and_disturb_nobody(
 
     assert!(slowest < Duration::from_millis(250), "{slowest:?}");
     for (bytes, after) in closing.join_all().await {
-        assert_eq!(bytes, 0, "a connection without a head is closed without a word");
+        assert_eq!(
+            bytes, 0,
+            "a connection without a head is closed without a word"
+        );
         assert!(after < Duration::from_secs(12), "closed after {after:?}");
     }
     gateway
@@ -52,7 +57,9 @@ async fn an_idle_connection_is_closed_after_its_time() {
     let config = format!("server.idle_timeout = \"1s\"\n{}", clerk_to(upstream.url()));
     let gateway = Gateway::start(&config).await;
     let mut connection = gateway.connect().await;
-    connection.post("/clerk", &Message::new("msg_1").seal()).await;
+    connection
+        .post("/clerk", &Message::new("msg_1").seal())
+        .await;
     let began = Instant::now();
 
     assert_eq!(connection.closed().await, 0);
@@ -152,7 +159,11 @@ async fn a_body_that_does_not_come_or_comes_too_slowly_is_slow() {
         }
     };
     assert_eq!(told.unwrap().told(), (408, "slow"));
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        began.elapsed()
+    );
     assert_eq!(upstream.count(), 0);
     assert_eq!(quick.metrics().await.refused("slow"), 1.0);
 }
@@ -174,7 +185,11 @@ async fn a_body_over_the_limit_is_refused_and_the_sender_sees_it() {
         let (head, body) = promised(size);
         let mut connection = gateway.connect().await;
         let _ = connection.try_write(&[head, body].concat()).await;
-        assert_eq!(connection.answer().await.told(), (413, "too_large"), "{size}");
+        assert_eq!(
+            connection.answer().await.told(),
+            (413, "too_large"),
+            "{size}"
+        );
     }
 
     // Without a length, once it is over.
@@ -266,7 +281,10 @@ async fn without_file_descriptors_it_waits_without_spinning_and_recovers() {
         loop {
             let mut connection = Connection::open(gateway.address()).await;
             let message = Message::new("msg_1").seal();
-            if connection.try_write(&message.request("/clerk")).await.is_ok()
+            if connection
+                .try_write(&message.request("/clerk"))
+                .await
+                .is_ok()
                 && let Ok(answer) = connection.try_answer().await
             {
                 return answer;

@@ -38,11 +38,18 @@ async fn every_verb_explains_itself_with_an_example() {
     ] {
         let ran = run_anywhere(&[verb, "--help"], "").await;
         assert_eq!(ran.code, Some(0), "{verb}");
-        assert!(ran.stdout.contains(&format!("hookward {verb}")), "{}", ran.stdout);
+        assert!(
+            ran.stdout.contains(&format!("hookward {verb}")),
+            "{}",
+            ran.stdout
+        );
         assert!(ran.stdout.contains("xample"), "{verb}: {}", ran.stdout);
     }
     let ran = run_anywhere(&["--version"], "").await;
-    assert_eq!(ran.stdout.trim(), format!("hookward {}", env!("CARGO_PKG_VERSION")));
+    assert_eq!(
+        ran.stdout.trim(),
+        format!("hookward {}", env!("CARGO_PKG_VERSION"))
+    );
 }
 
 #[tokio::test]
@@ -68,8 +75,14 @@ async fn bad_usage_is_64() {
 #[tokio::test]
 async fn sign_prints_what_the_official_sdks_would() {
     let vector = [
-        "sign", "--secret", KEY, "--id", "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk", "--timestamp",
-        "1649367553", "-",
+        "sign",
+        "--secret",
+        KEY,
+        "--id",
+        "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk",
+        "--timestamp",
+        "1649367553",
+        "-",
     ];
     let body = r#"{"email":"test@example.com","username":"test_user"}"#;
 
@@ -88,7 +101,14 @@ async fn what_sign_signed_now_verifies_with_both_sdks_and_with_verify() {
     let body = "{\"a\": 1}\n";
     std::fs::write(folder.path().join("body.json"), body).unwrap();
     for family in ["svix", "webhook"] {
-        let args = ["sign", "--secret", "env:KEY", "--family", family, "body.json"];
+        let args = [
+            "sign",
+            "--secret",
+            "env:KEY",
+            "--family",
+            family,
+            "body.json",
+        ];
         let ran = run(folder.path(), &args, "").await;
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
         let headers = headers(&ran.stdout);
@@ -115,7 +135,12 @@ async fn what_sign_signed_now_verifies_with_both_sdks_and_with_verify() {
         }
         args.push("body.json");
         let ran = run(folder.path(), &args, "").await;
-        assert_eq!((ran.code, ran.stdout.trim()), (Some(0), "valid"), "{}", ran.stderr);
+        assert_eq!(
+            (ran.code, ran.stdout.trim()),
+            (Some(0), "valid"),
+            "{}",
+            ran.stderr
+        );
     }
 }
 
@@ -177,7 +202,14 @@ async fn send_signs_posts_and_tells_what_was_answered() {
         run(folder.path(), &args, input).await
     };
 
-    let typed = ["--type", "user.created", "--data", "{\"n\": 1}", "--id", "msg_1"];
+    let typed = [
+        "--type",
+        "user.created",
+        "--data",
+        "{\"n\": 1}",
+        "--id",
+        "msg_1",
+    ];
     let ran = send(&typed, "").await;
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     let words: Vec<&str> = ran.stdout.split_whitespace().collect();
@@ -203,10 +235,22 @@ async fn send_signs_posts_and_tells_what_was_answered() {
     }
     let ran = send(&["--count", "3", "--type", "a"], "").await;
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    assert_eq!(ran.stdout.matches("200 delivered").count(), 3, "{}", ran.stdout);
+    assert_eq!(
+        ran.stdout.matches("200 delivered").count(),
+        3,
+        "{}",
+        ran.stdout
+    );
     assert_eq!(upstream.count(), 5);
 
-    let closed = ["send", "http://127.0.0.1:1/clerk", "--secret", "env:KEY", "--type", "a"];
+    let closed = [
+        "send",
+        "http://127.0.0.1:1/clerk",
+        "--secret",
+        "env:KEY",
+        "--type",
+        "a",
+    ];
     let ran = run_anywhere(&closed, "").await;
     assert_eq!(ran.code, Some(1));
     assert!(ran.stderr.contains("127.0.0.1:1"), "{}", ran.stderr);
@@ -225,7 +269,11 @@ async fn route_tells_where_an_event_would_go_and_by_which_rule_without_secrets()
     let by_type = ["route", "--source", "clerk", "--type", "user.created"];
     let ran = run(folder.path(), &by_type, "").await;
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    assert!(ran.stdout.contains("app") && ran.stdout.contains("routes[0]"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("app") && ran.stdout.contains("routes[0]"),
+        "{}",
+        ran.stdout
+    );
 
     let by_body = ["route", "--source", "clerk", "--body", "body"];
     let ran = run(folder.path(), &by_body, "").await;
@@ -240,14 +288,18 @@ async fn route_tells_where_an_event_would_go_and_by_which_rule_without_secrets()
     let unknown = ["route", "--source", "clark", "--type", "user.created"];
     let ran = run(folder.path(), &unknown, "").await;
     assert_eq!(ran.code, Some(64), "{}", ran.stderr);
-    assert!(ran.stderr.contains("clerk"), "names those there are: {}", ran.stderr);
+    assert!(
+        ran.stderr.contains("clerk"),
+        "names those there are: {}",
+        ran.stderr
+    );
 }
 
 #[tokio::test]
 async fn check_sums_up_what_is_configured_and_shows_no_secret() {
     let folder = tempfile::tempdir().unwrap();
-    let config = clerk_to("http://127.0.0.1:9/hook")
-        + "headers = { authorization = \"Bearer hidden\" }\n";
+    let config =
+        clerk_to("http://127.0.0.1:9/hook") + "headers = { authorization = \"Bearer hidden\" }\n";
     std::fs::write(folder.path().join("hookward.toml"), config).unwrap();
 
     let ran = run(folder.path(), &["check"], "").await;
@@ -256,7 +308,10 @@ async fn check_sums_up_what_is_configured_and_shows_no_secret() {
         assert!(ran.stdout.contains(part), "{part} in {}", ran.stdout);
     }
     let told = format!("{}{}", ran.stdout, ran.stderr);
-    assert!(!told.contains("hidden") && !told.contains(&KEY[6..]), "{told}");
+    assert!(
+        !told.contains("hidden") && !told.contains(&KEY[6..]),
+        "{told}"
+    );
 
     let ran = run(folder.path(), &["check", "--format", "json"], "").await;
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
@@ -273,7 +328,11 @@ async fn check_sums_up_what_is_configured_and_shows_no_secret() {
 #[tokio::test]
 async fn the_file_is_found_where_the_contract_says() {
     let folder = tempfile::tempdir().unwrap();
-    for (name, source) in [("hookward.toml", "here"), ("env.toml", "byenv"), ("flag.toml", "byflag")] {
+    for (name, source) in [
+        ("hookward.toml", "here"),
+        ("env.toml", "byenv"),
+        ("flag.toml", "byflag"),
+    ] {
         let config = clerk_to("http://127.0.0.1:9/").replace("clerk", source);
         std::fs::write(folder.path().join(name), config).unwrap();
     }
@@ -312,7 +371,10 @@ async fn health_asks_a_running_gateway() {
     let gateway = Gateway::start(&clerk_to(upstream.url())).await;
     let folder = tempfile::tempdir().unwrap();
     let config = |address: &str| {
-        let file = format!("admin.listen = \"{address}\"\n{}", clerk_to("http://127.0.0.1:9/"));
+        let file = format!(
+            "admin.listen = \"{address}\"\n{}",
+            clerk_to("http://127.0.0.1:9/")
+        );
         std::fs::write(folder.path().join("hookward.toml"), file).unwrap();
     };
 
@@ -336,12 +398,18 @@ async fn forget_lets_an_id_be_delivered_again() {
 
     let ran = run(folder.path(), &["forget", "clerk", "msg_1"], "").await;
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    assert_eq!(gateway.send(&Message::new("msg_1")).await.told(), (200, "delivered"));
+    assert_eq!(
+        gateway.send(&Message::new("msg_1")).await.told(),
+        (200, "delivered")
+    );
     let ran = run(folder.path(), &["forget", "clerk", "msg_unknown"], "").await;
     assert_eq!(ran.code, Some(1), "{}", ran.stderr);
     let ran = run(folder.path(), &["forget", "clerk", "--since", "1h"], "").await;
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    assert_eq!(gateway.send(&Message::new("msg_1")).await.told(), (200, "delivered"));
+    assert_eq!(
+        gateway.send(&Message::new("msg_1")).await.told(),
+        (200, "delivered")
+    );
     assert_eq!(upstream.count(), 3);
     assert!(!format!("{}{}", ran.stdout, ran.stderr).contains(TOKEN));
 }
@@ -350,14 +418,30 @@ async fn forget_lets_an_id_be_delivered_again() {
 async fn serve_needs_no_file_where_source_and_to_say_it_all() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with("")
-        .arguments(&["--source", "clerk=env:KEY", "--source", "other=env:OTHER_KEY", "--to", upstream.url()])
+        .arguments(&[
+            "--source",
+            "clerk=env:KEY",
+            "--source",
+            "other=env:OTHER_KEY",
+            "--to",
+            upstream.url(),
+        ])
         .start()
         .await;
 
-    assert_eq!(gateway.send(&Message::new("msg_1")).await.told(), (200, "delivered"));
+    assert_eq!(
+        gateway.send(&Message::new("msg_1")).await.told(),
+        (200, "delivered")
+    );
     let other = Message::new("msg_1").key(crate::support::OTHER_KEY).seal();
-    assert_eq!(gateway.post("/other", &other).await.told(), (200, "delivered"));
-    assert_eq!(gateway.post("/clerk", &other).await.told(), (401, "unverified"));
+    assert_eq!(
+        gateway.post("/other", &other).await.told(),
+        (200, "delivered")
+    );
+    assert_eq!(
+        gateway.post("/clerk", &other).await.told(),
+        (401, "unverified")
+    );
     assert_eq!(upstream.count(), 2);
 }
 
@@ -370,7 +454,10 @@ async fn demo_shows_the_four_requests_and_what_arrived() {
     for word in ["delivered", "duplicate", "unverified", "200", "401"] {
         assert!(told.contains(word), "{word} in {told}");
     }
-    assert!(told.matches("401").count() >= 2, "tampered and stale: {told}");
+    assert!(
+        told.matches("401").count() >= 2,
+        "tampered and stale: {told}"
+    );
 }
 
 #[tokio::test]
@@ -412,7 +499,9 @@ async fn a_command_whose_reader_has_gone_ends_quietly() {
     let gateway = Gateway::start(&clerk_to(upstream.url())).await;
     let url = format!("http://{}/clerk", gateway.address());
     let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_hookward"))
-        .args(["send", &url, "--secret", KEY, "--type", "a", "--count", "50"])
+        .args([
+            "send", &url, "--secret", KEY, "--type", "a", "--count", "50",
+        ])
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())
         .kill_on_drop(true)
@@ -425,7 +514,9 @@ async fn a_command_whose_reader_has_gone_ends_quietly() {
     let mut reader = child.stderr.take().unwrap();
     reader.read_to_string(&mut stderr).await.unwrap();
     assert!(!stderr.contains("panicked"), "{stderr}");
-    crate::support::within("it to end", child.wait()).await.unwrap();
+    crate::support::within("it to end", child.wait())
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

@@ -71,7 +71,8 @@ async fn seven_mistakes_are_seven_problems_and_no_secret() {
 #[tokio::test]
 async fn a_file_that_is_no_toml_is_told_with_its_line_and_without_its_text() {
     let folder = tempfile::tempdir().unwrap();
-    let config = "[server]\nlisten = \"127.0.0.1:0\"\n\n[sources.clerk]\nsecrets = \"whsec_secret-marker\n";
+    let config =
+        "[server]\nlisten = \"127.0.0.1:0\"\n\n[sources.clerk]\nsecrets = \"whsec_secret-marker\n";
 
     let (code, stdout, stderr) = run(folder.path(), config, &["check"]).await;
 
@@ -88,7 +89,11 @@ async fn a_file_that_is_not_there_is_told() {
     let output = hookward(folder.path(), &["serve", "--config", "nowhere.toml"], b"").await;
 
     assert_eq!(output.status.code(), Some(64));
-    assert!(String::from_utf8(output.stderr).unwrap().contains("nowhere.toml"));
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("nowhere.toml")
+    );
 }
 
 #[tokio::test]
@@ -129,7 +134,10 @@ async fn a_password_in_a_url_is_sent_elsewhere_and_never_shown() {
 
     assert_eq!(code, Some(64), "{stderr}");
     assert!(stderr.contains("`destinations.app.url`"), "{stderr}");
-    assert!(!format!("{stdout}{stderr}").contains("secret-marker"), "{stderr}");
+    assert!(
+        !format!("{stdout}{stderr}").contains("secret-marker"),
+        "{stderr}"
+    );
 }
 
 #[tokio::test]
@@ -149,15 +157,25 @@ async fn the_environment_overrides_the_file_and_only_with_two_underscores() {
     let small = Message::new("msg_1").body(r#"{"type":"a"}"#).seal();
     let large = Message::new("msg_2").body(vec![b'x'; 65]).seal();
 
-    assert_eq!(gateway.post("/elsewhere", &small).await.told(), (200, "delivered"));
-    assert_eq!(gateway.post("/elsewhere", &large).await.told(), (413, "too_large"));
+    assert_eq!(
+        gateway.post("/elsewhere", &small).await.told(),
+        (200, "delivered")
+    );
+    assert_eq!(
+        gateway.post("/elsewhere", &large).await.told(),
+        (413, "too_large")
+    );
     assert_eq!(upstream.count(), 1);
 }
 
 #[tokio::test]
 async fn a_mistake_in_the_environment_is_told_with_the_name_of_its_variable() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("hookward.toml"), clerk_to("http://127.0.0.1:9/")).unwrap();
+    std::fs::write(
+        folder.path().join("hookward.toml"),
+        clerk_to("http://127.0.0.1:9/"),
+    )
+    .unwrap();
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_hookward"));
     let output = command
         .arg("check")
@@ -190,7 +208,10 @@ async fn what_is_doubtful_is_a_warning_and_starts() {
         "`sources.unused` ",
         "`sources.unused.event_type` ",
     ] {
-        assert!(told.contains(&format!("warning: {key}")), "{key} in\n{told}");
+        assert!(
+            told.contains(&format!("warning: {key}")),
+            "{key} in\n{told}"
+        );
     }
     assert!(!told.contains(&crate::support::KEY[6..]), "{told}");
 }
@@ -200,19 +221,29 @@ async fn promises_that_would_contradict_each_other_are_errors() {
     let base = clerk_to("http://127.0.0.1:9/");
     let folder = tempfile::tempdir().unwrap();
     for (config, key) in [
-        (format!("ledger.retention = \"9m\"\n{base}"), "`ledger.retention`"),
+        (
+            format!("ledger.retention = \"9m\"\n{base}"),
+            "`ledger.retention`",
+        ),
         (base.clone() + "required = false\n", "`sources.clerk.to`"),
-        (base.clone() + "forward_headers = [\"cookie\"]\n", "`destinations.app.forward_headers"),
+        (
+            base.clone() + "forward_headers = [\"cookie\"]\n",
+            "`destinations.app.forward_headers",
+        ),
         (
             base.clone() + "forward_headers = [\"Hookward-Id\"]\n",
             "`destinations.app.forward_headers",
         ),
         (
-            base.clone() + "[sources.other]\nsecrets = \"env:KEY\"\npath = \"/clerk\"\nto = \"app\"\n",
+            base.clone()
+                + "[sources.other]\nsecrets = \"env:KEY\"\npath = \"/clerk\"\nto = \"app\"\n",
             "path`",
         ),
         (format!("admin.token = \"short\"\n{base}"), "`admin.token`"),
-        (base.replace("env:KEY", "whsk_C2FVsBQIhrscChlQIMV+b5sS"), "`sources.clerk.secrets`"),
+        (
+            base.replace("env:KEY", "whsk_C2FVsBQIhrscChlQIMV+b5sS"),
+            "`sources.clerk.secrets`",
+        ),
         (
             base.replace("\"env:KEY\"", "[\"env:KEY\", \"dangerously-unverified\"]"),
             "`sources.clerk.secrets",
@@ -223,6 +254,9 @@ async fn promises_that_would_contradict_each_other_are_errors() {
         assert_eq!(code, Some(64), "{key}: {stderr}");
         let errors = stderr.lines().filter(|line| line.starts_with("error: "));
         let errors: Vec<&str> = errors.collect();
-        assert!(errors.iter().any(|line| line.contains(key)), "{key} in\n{stderr}");
+        assert!(
+            errors.iter().any(|line| line.contains(key)),
+            "{key} in\n{stderr}"
+        );
     }
 }

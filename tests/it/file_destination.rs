@@ -21,7 +21,9 @@ fn lines(gateway: &Gateway) -> Vec<Value> {
     let text = std::fs::read_to_string(gateway.folder().join("events.jsonl")).unwrap();
     assert!(text.is_empty() || text.ends_with('\n'));
     let lines = text.lines();
-    lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+    lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 #[tokio::test]
@@ -37,7 +39,15 @@ async fn an_event_is_one_line_with_everything_needed_to_verify_it_again() {
     assert_eq!(lines.len(), 1);
     let line = &lines[0];
     let keys: Vec<&String> = line.as_object().unwrap().keys().collect();
-    let mut expected = ["source", "id", "type", "timestamp", "received", "headers", "body"];
+    let mut expected = [
+        "source",
+        "id",
+        "type",
+        "timestamp",
+        "received",
+        "headers",
+        "body",
+    ];
     expected.sort_unstable();
     let mut sorted = keys.clone();
     sorted.sort_unstable();
@@ -45,7 +55,10 @@ async fn an_event_is_one_line_with_everything_needed_to_verify_it_again() {
     assert_eq!(line["source"], "clerk");
     assert_eq!(line["id"], "msg_1");
     assert_eq!(line["type"], "user.created");
-    assert_eq!(line["timestamp"].to_string(), message.header("svix-timestamp"));
+    assert_eq!(
+        line["timestamp"].to_string(),
+        message.header("svix-timestamp")
+    );
     assert_eq!(line["body"], body);
     let received = line["received"].as_str().unwrap();
     assert!(received.ends_with('Z') && received.as_bytes()[19] == b'.' && received.len() == 24);
@@ -72,7 +85,9 @@ async fn the_file_is_for_its_owner_alone() {
 async fn a_body_that_is_no_text_is_written_as_base64_and_without_a_type() {
     let gateway = Gateway::start(TO_FILE).await;
 
-    gateway.send(&Message::new("msg_1").body([0xff, 0x00, 0xfe])).await;
+    gateway
+        .send(&Message::new("msg_1").body([0xff, 0x00, 0xfe]))
+        .await;
 
     let line = &lines(&gateway)[0];
     assert_eq!(line["body_base64"], "/wD+");
@@ -89,7 +104,10 @@ async fn a_duplicate_is_not_written_again() {
     }
 
     let lines = lines(&gateway);
-    let ids: Vec<_> = lines.iter().map(|line| line["id"].as_str().unwrap()).collect();
+    let ids: Vec<_> = lines
+        .iter()
+        .map(|line| line["id"].as_str().unwrap())
+        .collect();
     assert_eq!(ids, ["msg_1", "msg_2"]);
 }
 
@@ -129,7 +147,10 @@ async fn a_torn_last_line_is_cut_back_and_whole_ones_stay() {
     gateway.send(&Message::new("msg_1")).await;
 
     let lines = lines(&gateway);
-    let ids: Vec<_> = lines.iter().map(|line| line["id"].as_str().unwrap()).collect();
+    let ids: Vec<_> = lines
+        .iter()
+        .map(|line| line["id"].as_str().unwrap())
+        .collect();
     assert_eq!(ids, ["msg_0", "msg_1"]);
 }
 
@@ -180,7 +201,10 @@ async fn an_open_source_is_written_without_an_id_of_its_own() {
         body: br#"{"type":"a"}"#.to_vec(),
     };
 
-    assert_eq!(gateway.post("/clerk", &bare).await.told(), (200, "delivered"));
+    assert_eq!(
+        gateway.post("/clerk", &bare).await.told(),
+        (200, "delivered")
+    );
 
     assert_eq!(lines(&gateway)[0]["body"], r#"{"type":"a"}"#);
 }

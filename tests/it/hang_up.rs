@@ -65,7 +65,10 @@ async fn a_body_cut_short_by_its_sender_reaches_nothing() {
                 && metrics.value("hookward_buffered_bytes", &[]) == 0.0
         })
         .await;
-    assert_eq!(gateway.send(&Message::new("msg_1")).await.told(), (200, "delivered"));
+    assert_eq!(
+        gateway.send(&Message::new("msg_1")).await.told(),
+        (200, "delivered")
+    );
     assert_eq!(upstream.count(), 1);
 }
 
@@ -82,7 +85,11 @@ async fn no_new_attempt_starts_after_the_budget() {
     upstream.release(10);
 
     assert_eq!(answer.told(), (504, "late"));
-    let labels = [("source", "clerk"), ("destination", "app"), ("outcome", "refused")];
+    let labels = [
+        ("source", "clerk"),
+        ("destination", "app"),
+        ("outcome", "refused"),
+    ];
     gateway
         .metrics_until("the attempt to end", |metrics| {
             metrics.value("hookward_deliveries_total", &labels) == 1.0

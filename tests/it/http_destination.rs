@@ -23,7 +23,10 @@ forward_headers = ["x-tenant"]
         .seal()
         .and("User-Agent", "Svix-Webhooks/1.0")
         .and("Content-Encoding", "identity")
-        .and("Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+        .and(
+            "Traceparent",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        )
         .and("Tracestate", "a=b")
         .and("X-Tenant", "t1")
         .and("X-Other", "dropped")
@@ -48,7 +51,10 @@ forward_headers = ["x-tenant"]
 
     assert_eq!(answer.told(), (200, "delivered"));
     let request = upstream.only();
-    assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", "/hook"));
+    assert_eq!(
+        (request.method.as_str(), request.path.as_str()),
+        ("POST", "/hook")
+    );
     let mut names: Vec<&str> = request.headers.iter().map(|(n, _)| n.as_str()).collect();
     names.sort_unstable();
     assert_eq!(
@@ -87,7 +93,10 @@ forward_headers = ["x-tenant"]
         ("hookward-id", "msg_1"),
         ("hookward-type", "user.created"),
         ("hookward-key", "1"),
-        ("hookward-request", answer.header("hookward-request").unwrap()),
+        (
+            "hookward-request",
+            answer.header("hookward-request").unwrap(),
+        ),
         ("idempotency-key", "clerk:msg_1"),
         ("svix-id", "msg_1"),
         ("svix-timestamp", message.header("svix-timestamp")),
@@ -117,7 +126,10 @@ async fn behind_a_trusted_proxy_the_sender_is_the_first_stranger_from_the_right(
 
     gateway.post("/clerk", &message).await;
 
-    assert_eq!(upstream.only().header("x-forwarded-for"), Some("203.0.113.9"));
+    assert_eq!(
+        upstream.only().header("x-forwarded-for"),
+        Some("203.0.113.9")
+    );
 }
 
 #[tokio::test]
@@ -141,7 +153,11 @@ async fn large_bodies_arrive_whole() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&clerk_to(upstream.url())).await;
 
-    for (id, size) in [("empty", 0), ("quarter", 256 * 1024), ("whole", 1024 * 1024)] {
+    for (id, size) in [
+        ("empty", 0),
+        ("quarter", 256 * 1024),
+        ("whole", 1024 * 1024),
+    ] {
         let body: Vec<u8> = (0..size).map(|n| b'a' + (n % 23) as u8).collect();
         let answer = gateway.send(&Message::new(id).body(body.clone())).await;
         assert_eq!(answer.told(), (200, "delivered"), "{id}");
@@ -156,8 +172,14 @@ async fn acceptance_is_told_as_soon_as_the_head_is_read() {
     let upstream = Upstream::always(Reply::ResetAfterHead(200)).await;
     let gateway = Gateway::start(&clerk_to(upstream.url())).await;
 
-    assert_eq!(gateway.send(&Message::new("msg_1")).await.told(), (200, "delivered"));
-    assert_eq!(gateway.send(&Message::new("msg_1")).await.told(), (200, "duplicate"));
+    assert_eq!(
+        gateway.send(&Message::new("msg_1")).await.told(),
+        (200, "delivered")
+    );
+    assert_eq!(
+        gateway.send(&Message::new("msg_1")).await.told(),
+        (200, "duplicate")
+    );
 }
 
 #[tokio::test]
@@ -170,7 +192,10 @@ async fn a_redirect_is_refused_and_not_followed() {
     let upstream = Upstream::always(Reply::Raw(reply)).await;
     let gateway = Gateway::start(&clerk_to(upstream.url())).await;
 
-    assert_eq!(gateway.send(&Message::new("msg_1")).await.told(), (502, "failed"));
+    assert_eq!(
+        gateway.send(&Message::new("msg_1")).await.told(),
+        (502, "failed")
+    );
     assert_eq!(target.count(), 0);
 }
 
@@ -203,7 +228,10 @@ async fn a_service_that_stays_away_has_failed_when_the_hold_is_over() {
     let url = format!("http://{}/hook", socket.local_addr().unwrap());
     let gateway = Gateway::start(&(clerk_to(&url) + "hold = \"300ms\"\n")).await;
 
-    assert_eq!(gateway.send(&Message::new("msg_1")).await.told(), (502, "failed"));
+    assert_eq!(
+        gateway.send(&Message::new("msg_1")).await.told(),
+        (502, "failed")
+    );
 }
 
 #[tokio::test]
@@ -214,7 +242,11 @@ async fn a_503_is_tried_once_more_and_nothing_else_is() {
 
         let answer = gateway.send(&Message::new("msg_1")).await;
 
-        let told = if tries == 2 { (200, "delivered") } else { (502, "failed") };
+        let told = if tries == 2 {
+            (200, "delivered")
+        } else {
+            (502, "failed")
+        };
         assert_eq!(answer.told(), told, "{status}");
         assert_eq!(upstream.count(), tries, "{status}");
     }
@@ -292,7 +324,10 @@ async fn a_service_that_does_not_speak_http_has_failed() {
     let upstream = Upstream::always(Reply::Raw("220 mail.example ESMTP\r\n".into())).await;
     let gateway = Gateway::start(&clerk_to(upstream.url())).await;
 
-    assert_eq!(gateway.send(&Message::new("msg_1")).await.told(), (502, "failed"));
+    assert_eq!(
+        gateway.send(&Message::new("msg_1")).await.told(),
+        (502, "failed")
+    );
 }
 
 #[tokio::test]
@@ -301,7 +336,10 @@ async fn an_answer_without_end_is_not_read_without_end() {
     let upstream = Upstream::always(Reply::Raw(endless)).await;
     let gateway = Gateway::start(&clerk_to(upstream.url())).await;
 
-    assert_eq!(gateway.send(&Message::new("msg_1")).await.told(), (502, "failed"));
+    assert_eq!(
+        gateway.send(&Message::new("msg_1")).await.told(),
+        (502, "failed")
+    );
     assert!(gateway.peak_memory() < 100 << 20);
 }
 
@@ -312,11 +350,17 @@ async fn a_unix_socket_is_a_destination_like_any_other() {
     let gateway = Gateway::start(&clerk_to(upstream.url())).await;
 
     for id in ["msg_1", "msg_2"] {
-        assert_eq!(gateway.send(&Message::new(id)).await.told(), (200, "delivered"));
+        assert_eq!(
+            gateway.send(&Message::new(id)).await.told(),
+            (200, "delivered")
+        );
     }
 
     let request = &upstream.requests()[0];
-    assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", "/hook"));
+    assert_eq!(
+        (request.method.as_str(), request.path.as_str()),
+        ("POST", "/hook")
+    );
     assert!(request.header("host").is_some());
     assert_eq!(request.header("hookward-id"), Some("msg_1"));
 }
@@ -348,7 +392,10 @@ async fn tls_is_spoken_with_those_its_authority_vouches_for_and_nobody_else() {
     let config = clerk_to(upstream.url()) + "ca = \"ca.pem\"\n";
 
     let trusting = Gateway::with(&config).file("ca.pem", &pem).start().await;
-    let wary = Gateway::with(&config).file("ca.pem", &other_pem).start().await;
+    let wary = Gateway::with(&config)
+        .file("ca.pem", &other_pem)
+        .start()
+        .await;
     let unaware = Gateway::start(&clerk_to(upstream.url())).await;
 
     let message = Message::new("msg_1");
@@ -356,7 +403,10 @@ async fn tls_is_spoken_with_those_its_authority_vouches_for_and_nobody_else() {
     assert_eq!(wary.send(&message).await.told(), (502, "failed"));
     assert_eq!(unaware.send(&message).await.told(), (502, "failed"));
     assert_eq!(upstream.count(), 1);
-    let host = upstream.url().trim_start_matches("https://").trim_end_matches("/hook");
+    let host = upstream
+        .url()
+        .trim_start_matches("https://")
+        .trim_end_matches("/hook");
     assert_eq!(upstream.only().header("host"), Some(host));
 }
 
@@ -387,7 +437,9 @@ async fn a_server_with_a_certificate_speaks_tls_to_its_senders() {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let stream = tokio::net::TcpStream::connect(gateway.address()).await.unwrap();
+    let stream = tokio::net::TcpStream::connect(gateway.address())
+        .await
+        .unwrap();
     let stream = tokio_rustls::TlsConnector::from(Arc::new(client))
         .connect("localhost".try_into().unwrap(), stream)
         .await
@@ -408,7 +460,10 @@ async fn signed_anew_it_proves_to_the_service_that_it_was_hookward() {
     let gateway = Gateway::start(&config).await;
     let message = Message::new("msg_1").at(-200).seal();
 
-    assert_eq!(gateway.post("/clerk", &message).await.told(), (200, "delivered"));
+    assert_eq!(
+        gateway.post("/clerk", &message).await.told(),
+        (200, "delivered")
+    );
 
     let request = upstream.only();
     let (id, at) = (request.header("svix-id"), request.header("svix-timestamp"));

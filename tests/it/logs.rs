@@ -8,7 +8,8 @@ use crate::support::{Gateway, KEY, Message, OTHER_KEY, Reply, TOKEN, Upstream};
 fn lines(gateway: &Gateway) -> Vec<Value> {
     let stderr = gateway.stderr();
     let json = stderr.lines().filter(|line| line.starts_with('{'));
-    json.map(|line| serde_json::from_str(line).unwrap()).collect()
+    json.map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 #[tokio::test]
@@ -110,7 +111,9 @@ async fn a_log_nobody_reads_holds_up_no_request() {
         assert_eq!(answer.status, 401);
     }
 
-    let good = connection.post("/clerk", &Message::new("msg_1").seal()).await;
+    let good = connection
+        .post("/clerk", &Message::new("msg_1").seal())
+        .await;
     assert_eq!(good.told(), (200, "delivered"));
 }
 
@@ -156,7 +159,11 @@ headers = {{ "x-api-key" = "env:API" }}
     let mut told = String::new();
     let mut signatures = Vec::new();
     for number in 0..30 {
-        let id = if number == 20 { "msg_away".into() } else { format!("msg_{number}") };
+        let id = if number == 20 {
+            "msg_away".into()
+        } else {
+            format!("msg_{number}")
+        };
         let message = Message::new(&id)
             .body(format!("{{\"type\":\"a.b\",\"x\":\"{BODY_MARKER}\"}}"))
             .at(if number % 7 == 3 { -4000 } else { 0 })

@@ -6,7 +6,10 @@
     clippy::print_stderr,
     reason = "a test that cannot go on is to fail where it stands"
 )]
-#![allow(unreachable_pub, reason = "one binary; nothing is reachable from outside")]
+#![allow(
+    unreachable_pub,
+    reason = "one binary; nothing is reachable from outside"
+)]
 
 mod support;
 

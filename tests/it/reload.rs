@@ -25,15 +25,21 @@ async fn a_good_one_takes_over_at_sighup_and_the_ledger_lives_on() {
     let new = Upstream::start().await;
     let gateway = Gateway::start(&guarded(old.url())).await;
     let mut connection = gateway.connect().await;
-    connection.post("/clerk", &Message::new("msg_1").seal()).await;
+    connection
+        .post("/clerk", &Message::new("msg_1").seal())
+        .await;
 
     gateway.rewrite(&guarded(new.url()));
     hang_up(&gateway, "ok", 1.0).await;
 
     // On the very connection that was open before.
-    let again = connection.post("/clerk", &Message::new("msg_1").seal()).await;
+    let again = connection
+        .post("/clerk", &Message::new("msg_1").seal())
+        .await;
     assert_eq!(again.told(), (200, "duplicate"));
-    let next = connection.post("/clerk", &Message::new("msg_2").seal()).await;
+    let next = connection
+        .post("/clerk", &Message::new("msg_2").seal())
+        .await;
     assert_eq!(next.told(), (200, "delivered"));
     assert_eq!((old.count(), new.count()), (1, 1));
     let metrics = gateway.metrics().await;
@@ -51,23 +57,41 @@ async fn a_good_one_takes_over_on_demand_and_a_bad_one_is_refused_with_its_probl
     let good = gateway.ask("POST", "/reload", Some(TOKEN)).await;
     assert!((200..300).contains(&good.status), "{good:?}");
     let other = Message::new("msg_1").key(OTHER_KEY).seal();
-    assert_eq!(gateway.post("/other", &other).await.told(), (200, "delivered"));
+    assert_eq!(
+        gateway.post("/other", &other).await.told(),
+        (200, "delivered")
+    );
 
     gateway.rewrite(&config.replace("to = \"app\"", "to = \"nowhere\"\nnonsense = \"hidden\""));
     let bad = gateway.ask("POST", "/reload", Some(TOKEN)).await;
     assert!((400..600).contains(&bad.status), "{bad:?}");
     let told = bad.text();
-    assert!(told.contains("nowhere") && told.contains("nonsense"), "{told}");
+    assert!(
+        told.contains("nowhere") && told.contains("nonsense"),
+        "{told}"
+    );
     assert!(!told.contains("hidden"), "{told}");
 
     let metrics = gateway.metrics().await;
-    assert_eq!(metrics.value("hookward_config_last_reload_successful", &[]), 0.0);
+    assert_eq!(
+        metrics.value("hookward_config_last_reload_successful", &[]),
+        0.0
+    );
     let refused = [("outcome", "refused")];
-    assert_eq!(metrics.value("hookward_config_reloads_total", &refused), 1.0);
+    assert_eq!(
+        metrics.value("hookward_config_reloads_total", &refused),
+        1.0
+    );
     // The old one goes on, whole.
-    assert_eq!(gateway.send(&Message::new("msg_2")).await.told(), (200, "delivered"));
+    assert_eq!(
+        gateway.send(&Message::new("msg_2")).await.told(),
+        (200, "delivered")
+    );
     let other = Message::new("msg_2").key(OTHER_KEY).seal();
-    assert_eq!(gateway.post("/other", &other).await.told(), (200, "delivered"));
+    assert_eq!(
+        gateway.post("/other", &other).await.told(),
+        (200, "delivered")
+    );
 }
 
 #[tokio::test]
@@ -79,7 +103,10 @@ async fn a_bad_one_at_sighup_is_told_in_the_log() {
     hang_up(&gateway, "refused", 1.0).await;
 
     gateway.line(&["\"ERROR\"", "test.toml"]).await;
-    assert_eq!(gateway.send(&Message::new("msg_1")).await.told(), (200, "delivered"));
+    assert_eq!(
+        gateway.send(&Message::new("msg_1")).await.told(),
+        (200, "delivered")
+    );
 }
 
 #[tokio::test]
@@ -136,7 +163,10 @@ async fn pools_of_unchanged_destinations_live_on() {
 async fn a_secret_in_a_file_is_read_again() {
     let upstream = Upstream::start().await;
     let config = guarded(upstream.url()).replace("env:KEY", "file:key");
-    let gateway = Gateway::with(&config).file("key", crate::support::KEY).start().await;
+    let gateway = Gateway::with(&config)
+        .file("key", crate::support::KEY)
+        .start()
+        .await;
     let old = Message::new("msg_1");
     let new = Message::new("msg_2").key(OTHER_KEY);
     assert_eq!(gateway.send(&old).await.status, 200);
@@ -165,8 +195,14 @@ async fn a_delivered_id_stays_a_duplicate_when_destinations_are_added() {
     gateway.rewrite(&both);
     hang_up(&gateway, "ok", 1.0).await;
 
-    assert_eq!(gateway.send(&Message::new("msg_1")).await.told(), (200, "duplicate"));
-    assert_eq!(gateway.send(&Message::new("msg_2")).await.told(), (502, "failed"));
+    assert_eq!(
+        gateway.send(&Message::new("msg_1")).await.told(),
+        (200, "duplicate")
+    );
+    assert_eq!(
+        gateway.send(&Message::new("msg_2")).await.told(),
+        (502, "failed")
+    );
     // A partly delivered one runs by the present rules: nothing is left to do.
     gateway.rewrite(&one);
     hang_up(&gateway, "ok", 2.0).await;

@@ -25,7 +25,10 @@ async fn sent(gateway: &Gateway, upstream: &Upstream, id: &str, body: &str) -> (
         .map(|request| &request.path[1..])
         .collect();
     paths.sort_unstable();
-    (format!("{} {}", answer.status, answer.word()), paths.concat())
+    (
+        format!("{} {}", answer.status, answer.word()),
+        paths.concat(),
+    )
 }
 
 const ROUTES: &str = r#"
@@ -60,7 +63,11 @@ async fn all_matching_routes_count_and_a_destination_gets_the_event_once() {
         let body = format!("{{\"type\":\"{event_type}\"}}");
         let id = event_type.replace('.', "-");
         let told = sent(&gateway, &upstream, &id, &body).await;
-        assert_eq!(told, ("200 delivered".into(), arrived.into()), "{event_type}");
+        assert_eq!(
+            told,
+            ("200 delivered".into(), arrived.into()),
+            "{event_type}"
+        );
     }
 }
 
@@ -123,9 +130,17 @@ async fn the_type_is_read_where_the_source_says() {
         ("", r#"{"event_type":"a.b"}"#, Some("a.b")),
         ("", r#"{"event_type":"no","type":"yes"}"#, Some("yes")),
         ("", r#"{"x":{"type":"no"},"type":"\u0079es"}"#, Some("yes")),
-        ("\"/meta/kind\"", r#"{"meta":{"kind":"deep"}}"#, Some("deep")),
+        (
+            "\"/meta/kind\"",
+            r#"{"meta":{"kind":"deep"}}"#,
+            Some("deep"),
+        ),
         ("\"/a~1b/0\"", r#"{"a/b":["first"]}"#, Some("first")),
-        ("\"{/source}.{/action}\"", r#"{"source":"git","action":"push"}"#, Some("git.push")),
+        (
+            "\"{/source}.{/action}\"",
+            r#"{"source":"git","action":"push"}"#,
+            Some("git.push"),
+        ),
         ("\"{/source}.{/action}\"", r#"{"source":"git"}"#, None),
         ("\"header:X-Event\"", r#"{}"#, Some("from.header")),
         ("\"const:always\"", r#"not json"#, Some("always")),
@@ -143,7 +158,11 @@ async fn the_type_is_read_where_the_source_says() {
             .await;
 
         assert_eq!(answer.told(), (200, "delivered"), "{rule} {body}");
-        assert_eq!(upstream.only().header("hookward-type"), event_type, "{rule} {body}");
+        assert_eq!(
+            upstream.only().header("hookward-type"),
+            event_type,
+            "{rule} {body}"
+        );
     }
 }
 
@@ -165,9 +184,19 @@ async fn routes_take_events_of_the_sources_they_name() {
     let mut paths: Vec<(String, String)> = upstream
         .requests()
         .iter()
-        .map(|r| (r.header("hookward-source").unwrap().to_owned(), r.path.clone()))
+        .map(|r| {
+            (
+                r.header("hookward-source").unwrap().to_owned(),
+                r.path.clone(),
+            )
+        })
         .collect();
     paths.sort();
-    let expected = [("clerk", "/a"), ("clerk", "/c"), ("other", "/b"), ("other", "/c")];
+    let expected = [
+        ("clerk", "/a"),
+        ("clerk", "/c"),
+        ("other", "/b"),
+        ("other", "/c"),
+    ];
     assert_eq!(paths, expected.map(|(s, p)| (s.to_owned(), p.to_owned())));
 }

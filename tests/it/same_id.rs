@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use crate::support::{
-    Connection, Gateway, Message, Reply, TOKEN, Upstream, clerk_to, within,
-};
+use crate::support::{Connection, Gateway, Message, Reply, TOKEN, Upstream, clerk_to, within};
 
 #[tokio::test]
 async fn a_retry_signed_anew_is_a_duplicate_and_so_is_the_very_same_request() {
@@ -15,17 +13,32 @@ async fn a_retry_signed_anew_is_a_duplicate_and_so_is_the_very_same_request() {
     let message = Message::new("msg_1");
     let sealed = message.clone().at(-10).seal();
 
-    assert_eq!(gateway.post("/clerk", &sealed).await.told(), (200, "delivered"));
-    assert_eq!(gateway.post("/clerk", &sealed).await.told(), (200, "duplicate"));
+    assert_eq!(
+        gateway.post("/clerk", &sealed).await.told(),
+        (200, "delivered")
+    );
+    assert_eq!(
+        gateway.post("/clerk", &sealed).await.told(),
+        (200, "duplicate")
+    );
     assert_eq!(gateway.send(&message).await.told(), (200, "duplicate"));
-    assert_eq!(gateway.send(&message.webhook()).await.told(), (200, "duplicate"));
+    assert_eq!(
+        gateway.send(&message.webhook()).await.told(),
+        (200, "duplicate")
+    );
 
     assert_eq!(upstream.count(), 1);
     let metrics = gateway.metrics().await;
     let repeats = |kind| {
-        metrics.value("hookward_repeats_total", &[("source", "clerk"), ("kind", kind)])
+        metrics.value(
+            "hookward_repeats_total",
+            &[("source", "clerk"), ("kind", kind)],
+        )
     };
-    assert_eq!((repeats("same_timestamp"), repeats("new_timestamp")), (1.0, 2.0));
+    assert_eq!(
+        (repeats("same_timestamp"), repeats("new_timestamp")),
+        (1.0, 2.0)
+    );
 }
 
 #[tokio::test]
@@ -44,12 +57,19 @@ async fn a_delivered_id_with_another_body_is_a_conflict() {
 #[tokio::test]
 async fn ids_belong_to_their_source() {
     let upstream = Upstream::start().await;
-    let config = clerk_to(upstream.url()) + "[sources.other]\nsecrets = \"env:KEY\"\nto = \"app\"\n";
+    let config =
+        clerk_to(upstream.url()) + "[sources.other]\nsecrets = \"env:KEY\"\nto = \"app\"\n";
     let gateway = Gateway::start(&config).await;
     let message = Message::new("msg_1").seal();
 
-    assert_eq!(gateway.post("/clerk", &message).await.told(), (200, "delivered"));
-    assert_eq!(gateway.post("/other", &message).await.told(), (200, "delivered"));
+    assert_eq!(
+        gateway.post("/clerk", &message).await.told(),
+        (200, "delivered")
+    );
+    assert_eq!(
+        gateway.post("/other", &message).await.told(),
+        (200, "delivered")
+    );
 }
 
 #[tokio::test]
@@ -108,8 +128,14 @@ async fn those_that_waited_for_a_failure_are_told_the_failure() {
         assert_eq!(answer.told(), (502, "failed"));
     }
     assert_eq!(upstream.count(), 1);
-    assert_eq!(gateway.post("/clerk", &message).await.told(), (200, "delivered"));
-    assert_eq!(gateway.post("/clerk", &message).await.told(), (200, "duplicate"));
+    assert_eq!(
+        gateway.post("/clerk", &message).await.told(),
+        (200, "delivered")
+    );
+    assert_eq!(
+        gateway.post("/clerk", &message).await.told(),
+        (200, "duplicate")
+    );
 }
 
 #[tokio::test]
@@ -256,7 +282,9 @@ async fn forgeries_leave_nothing_in_the_ledger() {
         senders.spawn(async move {
             let forged = Message::new("msg_1").seal();
             for number in 0..forgeries / 4 {
-                let forged = forged.clone().with("svix-id", &format!("f_{number}_{worker}"));
+                let forged = forged
+                    .clone()
+                    .with("svix-id", &format!("f_{number}_{worker}"));
                 assert_eq!(connection.post("/clerk", &forged).await.status, 401);
             }
         });
@@ -276,9 +304,15 @@ async fn a_deliberate_resend_is_delivered_again_and_says_so() {
     let gateway = Gateway::start(&config).await;
     let first = Message::new("msg_1").at(-20).seal();
 
-    assert_eq!(gateway.post("/clerk", &first).await.told(), (200, "delivered"));
+    assert_eq!(
+        gateway.post("/clerk", &first).await.told(),
+        (200, "delivered")
+    );
     // The signed time is not newer: a replay, whenever it comes.
-    assert_eq!(gateway.post("/clerk", &first).await.told(), (200, "duplicate"));
+    assert_eq!(
+        gateway.post("/clerk", &first).await.told(),
+        (200, "duplicate")
+    );
     let again = within("the resend to be taken", async {
         loop {
             let answer = gateway.send(&Message::new("msg_1")).await;
@@ -290,7 +324,10 @@ async fn a_deliberate_resend_is_delivered_again_and_says_so() {
     .await;
 
     assert_eq!(again.told(), (200, "delivered"));
-    assert_eq!(gateway.post("/clerk", &first).await.told(), (200, "duplicate"));
+    assert_eq!(
+        gateway.post("/clerk", &first).await.told(),
+        (200, "duplicate")
+    );
     let requests = upstream.requests();
     assert_eq!(requests.len(), 2);
     assert_eq!(requests[0].header("hookward-resend"), None);
@@ -340,7 +377,9 @@ async fn a_message_nobody_wants_leaves_no_record() {
     let mut connection = Connection::open(gateway.address()).await;
 
     for _ in 0..2 {
-        let answer = connection.post("/clerk", &Message::new("msg_1").seal()).await;
+        let answer = connection
+            .post("/clerk", &Message::new("msg_1").seal())
+            .await;
         assert_eq!(answer.told(), (200, "unmatched"));
     }
 

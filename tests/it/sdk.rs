@@ -39,7 +39,9 @@ async fn run(language: &str, sdk: &str, action: &str, messages: &Value) -> Vec<V
         }
         _ => {
             let mut command = Command::new("node");
-            command.arg(scripts.join("js/sdk.cjs")).arg(installed().join("js"));
+            command
+                .arg(scripts.join("js/sdk.cjs"))
+                .arg(installed().join("js"));
             command
         }
     };
@@ -51,10 +53,16 @@ async fn run(language: &str, sdk: &str, action: &str, messages: &Value) -> Vec<V
         .spawn()
         .unwrap_or_else(|e| panic!("{e}: run tests/sdk/setup.sh first"));
     let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(messages.to_string().as_bytes()).await.unwrap();
+    stdin
+        .write_all(messages.to_string().as_bytes())
+        .await
+        .unwrap();
     drop(stdin);
     let output = within("the SDK", child.wait_with_output()).await.unwrap();
-    assert!(output.status.success(), "{language} {sdk}: run tests/sdk/setup.sh first");
+    assert!(
+        output.status.success(),
+        "{language} {sdk}: run tests/sdk/setup.sh first"
+    );
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
@@ -82,8 +90,14 @@ async fn through_and_back(language: &str, sdk: &str, family: &str) {
             .with(&format!("{family}-timestamp"), &at.to_string())
             .with(&format!("{family}-signature"), signature.as_str().unwrap());
         let tampered = sealed.clone().body(format!("{body} "));
-        assert_eq!(gateway.post("/clerk", &tampered).await.told(), (401, "unverified"));
-        assert_eq!(gateway.post("/clerk", &sealed).await.told(), (200, "delivered"));
+        assert_eq!(
+            gateway.post("/clerk", &tampered).await.told(),
+            (401, "unverified")
+        );
+        assert_eq!(
+            gateway.post("/clerk", &sealed).await.told(),
+            (200, "delivered")
+        );
     }
     let arrived = |secret: &str| -> Value {
         let requests = upstream.requests();
@@ -99,7 +113,10 @@ async fn through_and_back(language: &str, sdk: &str, family: &str) {
         messages.collect()
     };
     assert_eq!(run(language, sdk, "verify", &arrived(KEY)).await, [true; 4]);
-    assert_eq!(run(language, sdk, "verify", &arrived(OTHER_KEY)).await, [false; 4]);
+    assert_eq!(
+        run(language, sdk, "verify", &arrived(OTHER_KEY)).await,
+        [false; 4]
+    );
 }
 
 #[tokio::test]

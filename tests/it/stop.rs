@@ -74,7 +74,10 @@ async fn a_delivery_under_way_is_finished_and_its_sender_told() {
 /// Waits until connecting is refused.
 async fn refused(gateway: &Gateway) {
     crate::support::within("the listener to be closed", async {
-        while tokio::net::TcpStream::connect(gateway.address()).await.is_ok() {
+        while tokio::net::TcpStream::connect(gateway.address())
+            .await
+            .is_ok()
+        {
             tokio::task::yield_now().await;
         }
     })

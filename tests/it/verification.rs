@@ -99,8 +99,14 @@ async fn an_ed25519_signature_is_good_where_its_public_key_is_set() {
     let signature = format!("v1a,{}", STANDARD.encode(key.sign(&signed).to_bytes()));
     let signed = message.clone().with("svix-signature", &signature);
 
-    assert_eq!(gateway.post("/clerk", &signed).await.told(), (200, "delivered"));
-    assert_eq!(gateway.post("/clerk", &message).await.told(), (401, "unverified"));
+    assert_eq!(
+        gateway.post("/clerk", &signed).await.told(),
+        (200, "delivered")
+    );
+    assert_eq!(
+        gateway.post("/clerk", &message).await.told(),
+        (401, "unverified")
+    );
     assert_eq!(upstream.count(), 1);
 }
 
@@ -129,7 +135,10 @@ async fn a_message_near_either_end_of_its_window_is_good() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&clerk_to(upstream.url())).await;
 
-    assert_eq!(gateway.send(&Message::new("old").at(-270)).await.status, 200);
+    assert_eq!(
+        gateway.send(&Message::new("old").at(-270)).await.status,
+        200
+    );
     assert_eq!(gateway.send(&Message::new("new").at(290)).await.status, 200);
     assert_eq!(upstream.count(), 2);
 }
@@ -143,7 +152,10 @@ async fn the_other_family_in_whole_or_in_part_beside_a_whole_one_changes_nothing
         .and("webhook-id", "msg_other")
         .and("webhook-signature", "v1,nonsense");
 
-    assert_eq!(gateway.post("/clerk", &message).await.told(), (200, "delivered"));
+    assert_eq!(
+        gateway.post("/clerk", &message).await.told(),
+        (200, "delivered")
+    );
 
     let request = upstream.only();
     assert_eq!(request.header("svix-id"), Some("msg_1"));
@@ -172,7 +184,10 @@ fn unproven() -> Vec<(&'static str, Sealed)> {
         ("too old", Message::new("msg_1").at(-310).seal()),
         ("too new", Message::new("msg_1").at(330).seal()),
         ("years old", Message::new("msg_1").at(-100_000_000).seal()),
-        ("an unpadded signature", good().with("svix-signature", &unpadded)),
+        (
+            "an unpadded signature",
+            good().with("svix-signature", &unpadded),
+        ),
         ("an unknown version", {
             good().with("svix-signature", &signature.replace("v1,", "v2,"))
         }),
@@ -180,7 +195,10 @@ fn unproven() -> Vec<(&'static str, Sealed)> {
             good().with("svix-signature", &signature.replace("v1,", "V1,"))
         }),
         ("no version", good().with("svix-signature", &signature[3..])),
-        ("half a signature", good().with("svix-signature", &signature[..20])),
+        (
+            "half a signature",
+            good().with("svix-signature", &signature[..20]),
+        ),
     ];
     if url_safe != signature {
         list.push(("another alphabet", good().with("svix-signature", &url_safe)));
@@ -226,14 +244,30 @@ fn malformed() -> Vec<(&'static str, &'static str, Sealed)> {
     };
     let mut list = vec![
         ("no id", "missing_header", good().without("svix-id")),
-        ("no timestamp", "missing_header", good().without("svix-timestamp")),
-        ("no signature", "missing_header", good().without("svix-signature")),
+        (
+            "no timestamp",
+            "missing_header",
+            good().without("svix-timestamp"),
+        ),
+        (
+            "no signature",
+            "missing_header",
+            good().without("svix-signature"),
+        ),
         ("none of the three", "missing_header", {
             let bare = good().without("svix-id").without("svix-timestamp");
             bare.without("svix-signature")
         }),
-        ("the id twice", "duplicate_header", good().and("svix-id", "msg_1")),
-        ("the timestamp twice", "duplicate_header", good().and("Svix-Timestamp", &at)),
+        (
+            "the id twice",
+            "duplicate_header",
+            good().and("svix-id", "msg_1"),
+        ),
+        (
+            "the timestamp twice",
+            "duplicate_header",
+            good().and("Svix-Timestamp", &at),
+        ),
         ("the signature twice", "duplicate_header", {
             good().and("svix-signature", &signature)
         }),
@@ -252,12 +286,30 @@ fn malformed() -> Vec<(&'static str, &'static str, Sealed)> {
             let many = vec![signature.as_str(); 17].join(" ");
             good().with("svix-signature", &many)
         }),
-        ("an empty signature", "bad_signature", good().with("svix-signature", "")),
+        (
+            "an empty signature",
+            "bad_signature",
+            good().with("svix-signature", ""),
+        ),
         ("a signature over 4096 bytes", "bad_signature", {
-            good().with("svix-signature", &format!("{signature} {}", "x".repeat(4096)))
+            good().with(
+                "svix-signature",
+                &format!("{signature} {}", "x".repeat(4096)),
+            )
         }),
     ];
-    for bad in ["", "abc", "-5", "+5", "0", "1e9", "1_000", "16493675530000", "1.5", "٣"] {
+    for bad in [
+        "",
+        "abc",
+        "-5",
+        "+5",
+        "0",
+        "1e9",
+        "1_000",
+        "16493675530000",
+        "1.5",
+        "٣",
+    ] {
         list.push(("a timestamp that is none", "bad_timestamp", {
             good().with("svix-timestamp", bad)
         }));
@@ -306,7 +358,10 @@ async fn a_signed_text_cannot_be_cut_anew_into_another_id_timestamp_and_body() {
         .with("svix-id", "msg_1")
         .with("svix-timestamp", &format!("{now}.{now}"));
 
-    assert_eq!(gateway.post("/clerk", &recut).await.told(), (400, "malformed"));
+    assert_eq!(
+        gateway.post("/clerk", &recut).await.told(),
+        (400, "malformed")
+    );
     assert_eq!(
         gateway.post("/clerk", &recut_timestamp).await.told(),
         (400, "malformed")
@@ -318,7 +373,10 @@ async fn a_signed_text_cannot_be_cut_anew_into_another_id_timestamp_and_body() {
 async fn an_old_message_is_refused_before_its_body_is_read() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&clerk_to(upstream.url())).await;
-    let stale = Message::new("msg_1").at(-4000).seal().body(vec![b'x'; 1000]);
+    let stale = Message::new("msg_1")
+        .at(-4000)
+        .seal()
+        .body(vec![b'x'; 1000]);
     let mut connection = gateway.connect().await;
 
     connection.write(&stale.head("/clerk")).await;
@@ -338,7 +396,10 @@ async fn a_source_that_says_dangerously_unverified_takes_anything_and_says_so() 
         .without("svix-signature");
 
     for _ in 0..2 {
-        assert_eq!(gateway.post("/clerk", &bare).await.told(), (200, "delivered"));
+        assert_eq!(
+            gateway.post("/clerk", &bare).await.told(),
+            (200, "delivered")
+        );
     }
 
     assert_eq!(upstream.count(), 2);

@@ -73,7 +73,10 @@ impl Written {
         tokio::spawn(async move {
             let mut line = Vec::new();
             while matches!(reader.read_until(b'\n', &mut line).await, Ok(1..)) {
-                writer.lock().unwrap().push_str(&String::from_utf8_lossy(&line));
+                writer
+                    .lock()
+                    .unwrap()
+                    .push_str(&String::from_utf8_lossy(&line));
                 line.clear();
                 told.send_modify(|lines| lines.count += 1);
             }
@@ -365,7 +368,9 @@ impl Gateway {
 
     /// Waits for it to end by itself.
     pub async fn ended(&mut self) -> ExitStatus {
-        within("the gateway to end", self.child.wait()).await.unwrap()
+        within("the gateway to end", self.child.wait())
+            .await
+            .unwrap()
     }
 
     /// Everything it wrote to stderr so far.

@@ -173,7 +173,10 @@ impl Upstream {
         upstream
     }
 
-    fn new(url: String, script: impl Fn(usize, &Recorded) -> Reply + Send + Sync + 'static) -> Self {
+    fn new(
+        url: String,
+        script: impl Fn(usize, &Recorded) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         Self {
             state: Arc::new(State {
                 script: Box::new(script),
@@ -310,7 +313,11 @@ where
 }
 
 fn head(status: u16) -> Vec<u8> {
-    let length = if status == 204 { "" } else { "content-length: 0\r\n" };
+    let length = if status == 204 {
+        ""
+    } else {
+        "content-length: 0\r\n"
+    };
     format!("HTTP/1.1 {status} x\r\n{length}\r\n").into_bytes()
 }
 
