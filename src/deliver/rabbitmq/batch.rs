@@ -111,6 +111,7 @@ pub(super) async fn publish(
         .await;
     }
     let given_back = flights.given_back(&ids);
+    let closed = flights.closed();
     let mut after = match &cause {
         None => After::Clean,
         Some(Cause::Late(_)) => After::Silent,
@@ -124,7 +125,7 @@ pub(super) async fn publish(
             Flight::Done(Ok(confirmation)) if settled[number] => {
                 given_back.judge(number, &confirmation)
             }
-            Flight::Done(Err(lost)) if settled[number] => Err(lost.missed()),
+            Flight::Done(Err(lost)) if settled[number] => Err(lost.missed(closed.as_ref())),
             _ => Err(unsettled(cause.as_ref())),
         };
         if matches!(&outcome, Err(missed) if missed.failure.may_have_arrived) {
@@ -188,6 +189,16 @@ impl Flights<'_> {
         let all = self.all.iter();
         all.map(|flight| matches!(flight, Flight::Done(_)))
             .collect()
+    }
+
+    /// The error over which the broker closed the channel, if it did. Those that
+    /// were not written by then only know that it is closed.
+    fn closed(&self) -> Option<Error> {
+        let mut errors = self.all.iter().filter_map(|flight| match flight {
+            Flight::Done(Err(lost)) => Some(&lost.error),
+            _ => None,
+        });
+        errors.find(|error| error.is_amqp_soft_error()).cloned()
     }
 
     /// What the broker gave back of the publications with these ids.
@@ -262,16 +273,17 @@ impl GivenBack {
 }
 
 impl Lost {
-    fn missed(&self) -> Missed {
-        let why = told(&self.error);
-        if self.error.is_amqp_soft_error() {
+    /// `closed` is the error over which the broker closed the channel.
+    fn missed(&self, closed: Option<&Error>) -> Missed {
+        let why = told(closed.unwrap_or(&self.error));
+        if let Some(closed) = closed {
             // The broker closed the channel over one of the batch, and which of
             // the others it had taken before it does not say.
             let missing = matches!(
-                self.error.kind(),
+                closed.kind(),
                 lapin::ErrorKind::ProtocolError(error) if error.get_id() == NOT_FOUND
             );
-            let new = if missing {
+            let new = if missing || !self.written {
                 Missed::before
             } else {
                 Missed::in_doubt

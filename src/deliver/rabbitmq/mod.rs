@@ -28,6 +28,7 @@ mod template;
 mod topology;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -79,6 +80,7 @@ impl Rabbit {
             up: metrics.up.clone(),
             notice: Arc::clone(&notice),
             stop: stop.clone(),
+            proven: AtomicBool::new(false),
         };
         metrics.up.set(0);
         // Not among the tasks a drain waits for: every event it has is waited

@@ -1,6 +1,7 @@
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
@@ -32,6 +33,8 @@ pub(super) struct Supervisor {
     pub(super) notice: Arc<Notice>,
     /// The destination is no more.
     pub(super) stop: CancellationToken,
+    /// Whether the present connection has confirmed anything.
+    pub(super) proven: AtomicBool,
 }
 
 /// Something that does not keep events from passing and should be known.
@@ -121,8 +124,9 @@ impl Supervisor {
                     let ended = self.serve(link).await;
                     let now = Instant::now();
                     seen = Some(now);
-                    // One that does not last is not hammered at.
-                    if now.duration_since(began) >= LONG {
+                    // One that neither lasts nor does anything is not hammered at.
+                    let proven = self.proven.swap(false, Ordering::Relaxed);
+                    if proven || now.duration_since(began) >= LONG {
                         wait = SHORTEST;
                     }
                     match ended {
@@ -393,7 +397,7 @@ impl Publisher<'_> {
             let interrupted = interruption(&mut self.told);
             let limit = self.supervisor.confirm_timeout;
             match batch::publish(channel, batch, limit, interrupted).await {
-                After::Clean => {}
+                After::Clean => self.supervisor.proven.store(true, Ordering::Relaxed),
                 After::Spent => {
                     self.channel = None;
                     self.suspicion.notify_one();
