@@ -224,7 +224,7 @@ impl Destination {
         if let Kind::Rabbit(rabbit) = &self.kind
             && let Some(why) = rabbit.degraded()
         {
-            return Some(format!("destination `{}`: {why}", self.name));
+            return Some(why);
         }
         match self.breaker.state() {
             CircuitState::Closed => None,

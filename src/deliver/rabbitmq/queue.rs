@@ -282,3 +282,105 @@ impl State {
         batch
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use lapin::BasicProperties;
+
+    use super::*;
+
+    fn publication(exchange: &str, id: &str) -> Publication {
+        Publication {
+            exchange: exchange.into(),
+            routing_key: "key".into(),
+            message_id: id.into(),
+            properties: BasicProperties::default(),
+            body: Bytes::new(),
+        }
+    }
+
+    fn open(room: usize) -> Queue {
+        let queue = Queue::new(room);
+        queue.stand(Standing::Ready);
+        queue
+    }
+
+    fn ids(batch: &[Job]) -> Vec<&str> {
+        let ids = batch.iter().map(|job| job.publication.message_id.as_str());
+        ids.collect()
+    }
+
+    #[tokio::test]
+    async fn a_batch_holds_no_id_twice_and_one_exchange() {
+        let queue = open(9);
+        let mut waiting = Vec::new();
+        for (exchange, id) in [("x", "1"), ("x", "1"), ("y", "2"), ("x", "3"), ("x", "1")] {
+            waiting.push(queue.push(publication(exchange, id)).unwrap());
+        }
+        for expected in [&["1", "3"][..], &["1"], &["2"], &["1"]] {
+            let batch = queue.take(8).await.unwrap();
+            assert_eq!(ids(&batch), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_batch_is_no_larger_than_it_may_be() {
+        let queue = open(9);
+        let mut waiting = Vec::new();
+        for id in ["1", "2", "3"] {
+            waiting.push(queue.push(publication("x", id)).unwrap());
+        }
+        assert_eq!(ids(&queue.take(2).await.unwrap()), ["1", "2"]);
+        assert_eq!(ids(&queue.take(2).await.unwrap()), ["3"]);
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_back_is_never_published_and_what_was_begun_is_not_taken_back() {
+        let queue = open(9);
+        let (first, _) = queue.push(publication("x", "1")).unwrap();
+        let (second, _) = queue.push(publication("x", "2")).unwrap();
+        let (third, _) = queue.push(publication("x", "3")).unwrap();
+        assert!(first.take_back());
+        drop(third);
+        assert_eq!(ids(&queue.take(8).await.unwrap()), ["2"]);
+        assert!(!second.take_back());
+    }
+
+    #[test]
+    fn past_its_room_it_is_busy_at_once() {
+        let queue = open(1);
+        let _first = queue.push(publication("x", "1")).unwrap();
+        let Err(missed) = queue.push(publication("x", "2")) else {
+            unreachable!()
+        };
+        assert_eq!(missed.failure.outcome, AttemptOutcome::Busy);
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_goes_tells_all_that_wait_and_all_that_come() {
+        let queue = open(9);
+        let (_claim, waiting) = queue.push(publication("x", "1")).unwrap();
+        queue.stand(Standing::Away("gone".into()));
+        let told = waiting.await.unwrap().unwrap_err().failure;
+        assert_eq!(told.outcome, AttemptOutcome::Unavailable);
+        assert!(!told.may_have_arrived);
+        assert_eq!(told.reason, Reason::NoBroker("gone".into()));
+        let Err(missed) = queue.push(publication("x", "2")) else {
+            unreachable!()
+        };
+        assert_eq!(missed.failure.outcome, AttemptOutcome::Unavailable);
+        queue.wanted().await;
+    }
+
+    #[tokio::test]
+    async fn closed_it_is_finished_and_then_ends() {
+        let queue = open(9);
+        let _waiting = queue.push(publication("x", "1")).unwrap();
+        queue.close();
+        assert!(queue.push(publication("x", "2")).is_err());
+        assert_eq!(ids(&queue.take(8).await.unwrap()), ["1"]);
+        assert!(queue.take(8).await.is_none());
+        assert!(queue.take(8).await.is_none());
+    }
+}
