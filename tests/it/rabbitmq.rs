@@ -39,6 +39,8 @@ async fn every_success_is_in_the_queue() {
     kept("a missing exchange costs no neighbour");
     what_is_there_otherwise_is_told(&broker).await;
     kept("what is there otherwise than declared is told");
+    over_tls_both_sides_show_who_they_are(&broker).await;
+    kept("over TLS both sides show who they are");
     a_memory_alarm_is_unavailable_within_a_second(&broker).await;
     kept("a memory alarm is 503 within a second");
     a_reload_ends_what_is_no_longer_used(&broker).await;
@@ -358,6 +360,33 @@ async fn what_is_there_otherwise_is_told(broker: &Broker) {
     );
     assert!(!gateway.stderr().replace("hunter2@", "").contains("hunter2"));
     assert!(!until_ready(&gateway, false).await.contains("hunter2"));
+}
+
+async fn over_tls_both_sides_show_who_they_are(broker: &Broker) {
+    let certificates = |names: &[(&str, &str)]| {
+        let mut more = "declare = { queue = \"tls\" }\n".to_owned();
+        for (key, name) in names {
+            more.push_str(&format!("{key} = \"{}\"\n", broker.file(name)));
+        }
+        to_exchange(broker, "tls", &more).replace(&broker.url(), &broker.tls_url())
+    };
+    let all = [
+        ("ca", "ca.pem"),
+        ("cert", "hookward.pem"),
+        ("key", "hookward-key.pem"),
+    ];
+    let gateway = connected(&certificates(&all)).await;
+    assert_eq!(
+        gateway.send(&Message::new("tls_1")).await.told(),
+        (200, "delivered")
+    );
+    assert_eq!(broker.drain("tls").await.len(), 1);
+    for some in [&all[..1], &all[1..]] {
+        let gateway = Gateway::start(&certificates(some)).await;
+        gateway.line(&["the broker is away"]).await;
+        let answer = gateway.send(&Message::new("tls_2")).await;
+        assert_eq!(answer.told(), (503, "unavailable"));
+    }
 }
 
 async fn a_memory_alarm_is_unavailable_within_a_second(broker: &Broker) {

@@ -6,7 +6,7 @@ const MARKER: &str = "HuSh7MaRkEr";
 
 /// Values that a good configuration shows: files, types, names of headers, names on
 /// a broker.
-const SHOWN: [&str; 9] = [
+const SHOWN: [&str; 10] = [
     "listen",
     "path",
     "cert",
@@ -15,6 +15,7 @@ const SHOWN: [&str; 9] = [
     "types",
     "forward_headers",
     "exchange",
+    "message_id",
     "routing_key",
 ];
 

@@ -149,6 +149,10 @@ struct Flights<'a> {
     next: usize,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "every one of them becomes the large one"
+)]
 enum Flight<'a> {
     /// It is not written whole.
     Writing(BoxFuture<'a, lapin::Result<PublisherConfirm>>),

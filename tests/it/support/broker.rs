@@ -26,6 +26,7 @@ const BIN: &str = "/usr/lib/rabbitmq/bin";
 pub struct Broker {
     folder: TempDir,
     port: u16,
+    tls: u16,
     distribution: u16,
     names: u16,
     node: Option<Child>,
@@ -67,8 +68,21 @@ impl Broker {
         }
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("enabled_plugins"), "[].\n").unwrap();
-        std::fs::write(folder.path().join("rabbitmq.conf"), "").unwrap();
-        let [port, distribution, names] = free_ports();
+        let [port, tls, distribution, names] = free_ports();
+        certificates(folder.path());
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let config = format!(
+            "listeners.ssl.default = 127.0.0.1:{tls}\n\
+             ssl_options.cacertfile = {}\n\
+             ssl_options.certfile = {}\n\
+             ssl_options.keyfile = {}\n\
+             ssl_options.verify = verify_peer\n\
+             ssl_options.fail_if_no_peer_cert = true\n",
+            at("ca.pem"),
+            at("broker.pem"),
+            at("broker-key.pem"),
+        );
+        std::fs::write(folder.path().join("rabbitmq.conf"), config).unwrap();
         let name_server = Command::new("epmd")
             .args(["-address", "127.0.0.1", "-port", &names.to_string()])
             .stdin(Stdio::null())
@@ -80,6 +94,7 @@ impl Broker {
         let mut broker = Self {
             folder,
             port,
+            tls,
             distribution,
             names,
             node: None,
@@ -93,6 +108,16 @@ impl Broker {
     /// Its URL, with user and password.
     pub fn url(&self) -> String {
         format!("amqp://guest:guest@127.0.0.1:{}", self.port)
+    }
+
+    /// Its URL over TLS, where it wants to see a certificate too.
+    pub fn tls_url(&self) -> String {
+        format!("amqps://guest:guest@localhost:{}", self.tls)
+    }
+
+    /// A file of certificates or a key: `ca.pem`, `hookward.pem`, `hookward-key.pem`.
+    pub fn file(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
     }
 
     /// Starts the node again.
@@ -280,13 +305,37 @@ impl Drop for Broker {
     }
 }
 
+/// An authority, and certificates by it for the broker and for hookward.
+fn certificates(folder: &Path) {
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, "authority");
+    let key = rcgen::KeyPair::generate().unwrap();
+    let authority = params.self_signed(&key).unwrap();
+    std::fs::write(folder.join("ca.pem"), authority.pem()).unwrap();
+    let issuer = rcgen::Issuer::new(params, key);
+    for (name, host) in [("broker", "localhost"), ("hookward", "hookward")] {
+        let mut params = rcgen::CertificateParams::new(vec![host.to_owned()]).unwrap();
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, host);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let signed = params.signed_by(&key, &issuer).unwrap();
+        std::fs::write(folder.join(format!("{name}.pem")), signed.pem()).unwrap();
+        let secret = key.serialize_pem();
+        std::fs::write(folder.join(format!("{name}-key.pem")), secret).unwrap();
+    }
+}
+
 /// A text as an argument of a queue.
 pub fn text(text: &str) -> AMQPValue {
     AMQPValue::LongString(text.into())
 }
 
-fn free_ports() -> [u16; 3] {
-    let bound = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+fn free_ports() -> [u16; 4] {
+    let bound = [(); 4].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     bound.map(|listener| listener.local_addr().unwrap().port())
 }
 
