@@ -14,7 +14,8 @@
 //! | `properties` | what is published |
 //! | `queue` | what waits for a channel, and how it stands with the broker |
 //! | `batch` | publishing, and pairing what came back |
-//! | `supervisor` | connections, channels, what is missing, blocked or away |
+//! | `publisher` | the one owner of one channel |
+//! | `supervisor` | the connection, and what is missing, blocked or away |
 //! | `connect` | TCP, TLS and AMQP to one of the nodes |
 //! | `topology` | what is declared, and looked for |
 
@@ -22,6 +23,7 @@ mod batch;
 mod config;
 mod connect;
 mod properties;
+mod publisher;
 mod queue;
 mod supervisor;
 mod template;

@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream, StreamExt as _};
-use lapin::options::ConfirmSelectOptions;
-use lapin::{Channel, Event};
+use lapin::Event;
 use prometheus::IntGauge;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, interval, sleep, timeout};
+use tokio::time::{Instant, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::batch::{self, After, Interruption};
+use super::batch::Interruption;
 use super::config::{Declare, RabbitTarget};
 use super::connect::{Connector, Link, told};
+use super::publisher::{Ended, OPEN, Publisher};
 use super::queue::{Queue, Standing};
 use super::topology::{self, Found};
 
@@ -57,22 +57,14 @@ impl Notice {
     }
 }
 
-/// Publications of one batch.
-const BATCH: usize = 128;
 /// Channels of one connection: while one waits for its confirms, another writes.
 const CHANNELS: usize = 2;
-/// For opening a channel.
-const OPEN: Duration = Duration::from_secs(1);
-/// So often in a row a channel may fail to open before the connection is given up.
-const OPENINGS: u32 = 3;
 /// How often what is missing on the broker is looked for.
 const LOOK: Duration = Duration::from_secs(1);
 /// How often what is there is looked for.
 const LOOK_AROUND: Duration = Duration::from_secs(15);
 /// How often it is looked whether the connection is open, whatever was told.
 const TICK: Duration = Duration::from_millis(500);
-/// How long confirms may still come once the broker takes nothing any more.
-const BLOCKED: Duration = Duration::from_millis(500);
 /// Between attempts to connect, at first.
 const SHORTEST: Duration = Duration::from_millis(100);
 /// The same, to a broker that was there lately or that somebody asks for.
@@ -81,17 +73,6 @@ const LONG: Duration = Duration::from_secs(2);
 const LONGEST: Duration = Duration::from_secs(10);
 /// How long a broker counts as one that was there.
 const LATELY: Duration = Duration::from_secs(60);
-
-/// How a connection ended.
-enum Ended {
-    /// The destination is no more, and all that was queued is finished.
-    Stopped,
-    /// It was lost, and why.
-    Lost(String),
-    /// It is given up for a fresh one: something of what was given up while the
-    /// broker was blocked is still to come on it.
-    Worn,
-}
 
 impl Supervisor {
     pub(super) async fn run(self) {
@@ -352,144 +333,6 @@ impl Supervisor {
                 }
             }
             Found::Lost(_) => {}
-        }
-    }
-}
-
-/// The one owner of one channel at a time.
-struct Publisher<'a> {
-    supervisor: &'a Supervisor,
-    link: &'a Link,
-    told: watch::Receiver<Option<Interruption>>,
-    suspicion: &'a Notify,
-    channel: Option<Channel>,
-}
-
-impl Publisher<'_> {
-    async fn run(mut self) -> Ended {
-        loop {
-            if let Err(ended) = self.open(OPENINGS).await {
-                return ended;
-            }
-            let queue = &self.supervisor.queue;
-            let batch = tokio::select! {
-                biased;
-                why = lost(&mut self.told) => return Ended::Lost(why),
-                batch = queue.take(BATCH) => batch,
-            };
-            let Some(batch) = batch else {
-                return Ended::Stopped;
-            };
-            // It may have been closed while nobody looked at it.
-            if let Err(ended) = self.open(1).await {
-                let why = match &ended {
-                    Ended::Lost(why) => why.clone(),
-                    Ended::Stopped | Ended::Worn => "the channel is closed".into(),
-                };
-                for job in batch {
-                    job.ending.tell(Err(Standing::Away(why.clone()).refusal()));
-                }
-                return ended;
-            }
-            let Some(channel) = &self.channel else {
-                continue;
-            };
-            let interrupted = interruption(&mut self.told);
-            let limit = self.supervisor.confirm_timeout;
-            match batch::publish(channel, batch, limit, interrupted).await {
-                After::Clean => self.supervisor.proven.store(true, Ordering::Relaxed),
-                After::Spent => {
-                    self.channel = None;
-                    self.suspicion.notify_one();
-                    if self.unblocked().await {
-                        return Ended::Worn;
-                    }
-                }
-                After::Silent => {
-                    self.channel = None;
-                    // Slow, or not there at all: then nobody is to wait for it.
-                    if let Err(ended) = self.open(1).await {
-                        return ended;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Has an open channel with confirms, if there is not one already.
-    async fn open(&mut self, tries: u32) -> Result<(), Ended> {
-        let is_open = |channel: &Channel| channel.status().connected();
-        if self.channel.as_ref().is_some_and(is_open) {
-            return Ok(());
-        }
-        self.channel = None;
-        let mut why = String::new();
-        for number in 0..tries {
-            if number > 0 {
-                sleep(SHORTEST).await;
-            }
-            if self.unblocked().await {
-                return Err(Ended::Worn);
-            }
-            let opened = timeout(OPEN, async {
-                let channel = self.link.connection.create_channel().await?;
-                channel
-                    .confirm_select(ConfirmSelectOptions::default())
-                    .await?;
-                Ok::<_, lapin::Error>(channel)
-            });
-            let opened = tokio::select! {
-                biased;
-                why = lost(&mut self.told) => return Err(Ended::Lost(why)),
-                opened = opened => opened,
-            };
-            why = match opened {
-                Ok(Ok(channel)) => {
-                    self.channel = Some(channel);
-                    return Ok(());
-                }
-                Ok(Err(error)) => told(&error),
-                Err(_) => format!("no channel within {OPEN:?}"),
-            };
-        }
-        Err(Ended::Lost(why))
-    }
-
-    /// Waits for as long as the broker is blocked; true if it was.
-    async fn unblocked(&mut self) -> bool {
-        let blocked = |told: &Option<Interruption>| matches!(told, Some(Interruption::Blocked(_)));
-        let was = blocked(&self.told.borrow());
-        if was {
-            // That nobody tells any more is the end of the connection.
-            let _ = self.told.wait_for(|told| !blocked(told)).await;
-        }
-        was
-    }
-}
-
-/// Waits until the connection is lost; why.
-async fn lost(told: &mut watch::Receiver<Option<Interruption>>) -> String {
-    let lost = told.wait_for(|told| matches!(told, Some(Interruption::Lost(_))));
-    match lost.await.as_deref() {
-        Ok(Some(Interruption::Lost(why))) => why.clone(),
-        _ => "the connection ended".into(),
-    }
-}
-
-/// Waits until the connection is lost, or has been blocked for so long that no
-/// confirm is to be expected.
-async fn interruption(told: &mut watch::Receiver<Option<Interruption>>) -> Interruption {
-    loop {
-        let some = match told.wait_for(Option::is_some).await.as_deref() {
-            Ok(Some(some)) => some.clone(),
-            _ => return Interruption::Lost("the connection ended".into()),
-        };
-        if matches!(some, Interruption::Lost(_)) {
-            return some;
-        }
-        let changed = told.wait_for(|told| *told != Some(some.clone()));
-        if timeout(BLOCKED, changed).await.is_err() {
-            return some;
         }
     }
 }
