@@ -4,6 +4,7 @@ use crate::setting::{Name, Section};
 
 use super::file::FileConfig;
 use super::http::HttpConfig;
+use super::rabbitmq::RabbitConfig;
 
 /// A destination as it was configured and checked: `[destinations.NAME]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +26,8 @@ pub struct DestinationConfig {
 pub enum KindConfig {
     /// An HTTP service.
     Http(Box<HttpConfig>),
+    /// A RabbitMQ exchange or queue.
+    Rabbit(Box<RabbitConfig>),
     /// A file, or stdout.
     File(FileConfig),
 }
@@ -49,7 +52,10 @@ impl Default for BreakerConfig {
 
 const MAX_IN_FLIGHT: usize = 256;
 
-const KINDS: &str = "`\"http\"` or `\"file\"`";
+/// A broker takes whole batches.
+const RABBIT_MAX_IN_FLIGHT: usize = 1024;
+
+const KINDS: &str = "`\"http\"`, `\"rabbitmq\"` or `\"file\"`";
 
 impl DestinationConfig {
     /// Reads one `[destinations.NAME]`. `None` when it is not complete; every
@@ -57,14 +63,13 @@ impl DestinationConfig {
     pub fn read(name: &Name, mut section: Section<'_>) -> Option<Self> {
         let required = section.get_or("required", true);
         let max_in_flight = match section.entry("max_in_flight") {
-            None => MAX_IN_FLIGHT,
+            None => None,
             Some(entry) => match entry.read() {
                 Some(0) => {
                     entry.error("lets nothing through", "it is at least 1");
-                    MAX_IN_FLIGHT
+                    None
                 }
-                Some(number) => number,
-                None => MAX_IN_FLIGHT,
+                number => number,
             },
         };
         let circuit_breaker = BreakerConfig::read(&mut section);
@@ -80,11 +85,8 @@ impl DestinationConfig {
                     HttpConfig::read(&mut section).map(|http| KindConfig::Http(Box::new(http)))
                 }
                 Some("file") => FileConfig::read(&mut section).map(KindConfig::File),
-                Some("rabbitmq") => {
-                    entry.error("is `\"rabbitmq\"`, which is not in this version", KINDS);
-                    section.rest();
-                    None
-                }
+                Some("rabbitmq") => RabbitConfig::read(&mut section)
+                    .map(|rabbit| KindConfig::Rabbit(Box::new(rabbit))),
                 _ => {
                     entry.error("is not a type of destination", KINDS);
                     section.rest();
@@ -92,12 +94,17 @@ impl DestinationConfig {
                 }
             },
         };
+        let kind = kind?;
+        let default = match &kind {
+            KindConfig::Http(_) | KindConfig::File(_) => MAX_IN_FLIGHT,
+            KindConfig::Rabbit(_) => RABBIT_MAX_IN_FLIGHT,
+        };
         Some(Self {
             name: name.clone(),
             required,
-            max_in_flight,
+            max_in_flight: max_in_flight.unwrap_or(default),
             circuit_breaker,
-            kind: kind?,
+            kind,
         })
     }
 
@@ -105,6 +112,7 @@ impl DestinationConfig {
     pub fn needs_type(&self) -> bool {
         match &self.kind {
             KindConfig::Http(_) | KindConfig::File(_) => false,
+            KindConfig::Rabbit(rabbit) => rabbit.needs_type(),
         }
     }
 
@@ -112,6 +120,7 @@ impl DestinationConfig {
     pub fn summary(&self) -> String {
         match &self.kind {
             KindConfig::Http(http) => format!("http {}", http.target),
+            KindConfig::Rabbit(rabbit) => format!("rabbitmq {rabbit}"),
             KindConfig::File(file) => format!("file {file}"),
         }
     }
@@ -245,10 +254,6 @@ mod tests {
         for (text, told) in [
             ("", "`type` is missing"),
             ("type = 'smtp'", "`type` is not a type of destination"),
-            (
-                "type = 'rabbitmq'\nexchange = 'x'",
-                "`type` is `\"rabbitmq\"`, which is not in this version",
-            ),
             ("type = 'http'", "`url` is missing"),
             ("type = 'file'", "`path` is missing"),
             ("type = 'file'\npath = ''", "`path` is not a path"),

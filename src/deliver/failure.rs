@@ -73,6 +73,20 @@ pub enum Reason {
     Broken(String),
     /// It answered with a status that does not accept.
     Status(StatusCode),
+    /// There is no connection to the broker.
+    NoBroker(String),
+    /// The broker takes nothing at the moment (a memory or disk alarm).
+    Blocked(String),
+    /// The broker confirmed it with a no.
+    Nack,
+    /// The broker gave it back: no queue takes it.
+    Returned(String),
+    /// The broker closed the channel, or what is published to is not there.
+    Channel(String),
+    /// The connection was lost before the broker confirmed it.
+    Unconfirmed(String),
+    /// A template has no name for it within what AMQP can carry.
+    Unnamed,
     /// The file could not be opened, written or cut back.
     File(String),
     /// The file was written, and syncing it failed.
@@ -101,6 +115,15 @@ impl fmt::Display for Reason {
             Reason::Timeout(after) => write!(f, "no answer within {}", format_duration(*after)),
             Reason::Broken(why) => write!(f, "the connection broke without an answer: {why}"),
             Reason::Status(status) => write!(f, "answered {}", status.as_u16()),
+            Reason::NoBroker(why) => write!(f, "no broker: {why}"),
+            Reason::Blocked(why) => write!(f, "the broker is blocked: {why}"),
+            Reason::Nack => f.write_str("the broker refused it (nack)"),
+            Reason::Returned(why) => write!(f, "no queue takes it: {why}"),
+            Reason::Channel(why) => write!(f, "the broker refused it: {why}"),
+            Reason::Unconfirmed(why) => {
+                write!(f, "the broker did not confirm it: {why}")
+            }
+            Reason::Unnamed => f.write_str("it has no type, or a name over 255 bytes"),
             Reason::File(why) => write!(f, "the file could not be written: {why}"),
             Reason::Sync(why) => write!(f, "the file was written and not synced: {why}"),
         }

@@ -1,12 +1,13 @@
 //! Destinations: what an event is handed to, and the proof that it was taken.
 //!
-//! A [`Destination`] is one configured place: an HTTP service or a file. Each has
+//! A [`Destination`] is one configured place: an HTTP service, a RabbitMQ exchange or
+//! queue, or a file. Each has
 //! a bulkhead (`max_in_flight`) and a circuit breaker of its own, so that one slow
 //! or dead place holds up no other. [`Destination::deliver`] ends in a [`Receipt`],
 //! which only an acceptance makes, or in a [`Failure`], which knows whether the
 //! event may have arrived all the same.
 //!
-//! A further kind of destination is a folder beside `http` and `file`, an arm of
+//! A further kind of destination is a folder beside `http`, `rabbitmq` and `file`, an arm of
 //! [`KindConfig`] and one of `Kind`.
 
 mod breaker;
@@ -17,6 +18,7 @@ mod file;
 mod fixture;
 mod headers;
 mod http;
+mod rabbitmq;
 
 use std::time::SystemTime;
 
@@ -33,6 +35,9 @@ pub use config::{BreakerConfig, DestinationConfig, KindConfig};
 pub use failure::{Failure, Reason};
 pub use file::FileConfig;
 pub use http::{Ca, HttpConfig, RetryConfig, RetryOn, Target};
+pub use rabbitmq::{
+    Argument, ClientCertificate, Declare, Node, RabbitConfig, RabbitTarget, Template,
+};
 
 use breaker::{Breaker, Health, Passage};
 
@@ -79,7 +84,7 @@ impl Receipt {
 /// What a destination looks like at the moment, for `/status`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DestinationState {
-    /// `http` or `file`.
+    /// `http`, `rabbitmq` or `file`.
     pub kind: &'static str,
     /// Whether its last attempt found it there.
     pub up: bool,
@@ -103,11 +108,14 @@ pub struct Destination {
 
 enum Kind {
     Http(Box<http::Http>),
+    Rabbit(Box<rabbitmq::Rabbit>),
     File(file::File),
 }
 
 impl Destination {
-    /// Builds the destination of `config`. Nothing is connected to; a file is opened.
+    /// Builds the destination of `config`. A file is opened; an HTTP service is not
+    /// connected to; a broker is, in a task of its own, so this is to be called in a
+    /// tokio runtime.
     ///
     /// # Errors
     /// In words, when the file or the system's certificates cannot be read, or a
@@ -118,6 +126,10 @@ impl Destination {
         let kind = match &config.kind {
             KindConfig::Http(http) => {
                 http::Http::build(http, room, clock.clone()).map(|http| Kind::Http(Box::new(http)))
+            }
+            KindConfig::Rabbit(rabbit) => {
+                rabbitmq::Rabbit::build(rabbit, &config.name, room, &means.metrics)
+                    .map(|rabbit| Kind::Rabbit(Box::new(rabbit)))
             }
             KindConfig::File(file) => file::File::build(file, room, clock.clone()).map(Kind::File),
         };
@@ -144,6 +156,15 @@ impl Destination {
     /// Whether the answer to the sender depends on it.
     pub fn required(&self) -> bool {
         self.required
+    }
+
+    /// Whether the event has all that this destination cannot do without, as a type
+    /// where a name on the broker is made of it.
+    pub fn takes(&self, event: &Event) -> bool {
+        match &self.kind {
+            Kind::Http(_) | Kind::File(_) => true,
+            Kind::Rabbit(rabbit) => rabbit.takes(event),
+        }
     }
 
     /// Hands an event over, in as many attempts as are configured and fit `budget`.
@@ -175,6 +196,7 @@ impl Destination {
         self.metrics.in_flight.inc();
         let accepted = match &self.kind {
             Kind::Http(http) => http.deliver(event, budget, &mut attempts).await,
+            Kind::Rabbit(rabbit) => rabbit.deliver(event, budget, &mut attempts).await,
             Kind::File(file) => file.deliver(event, budget, &mut attempts).await,
         };
         accepted.map(|()| Receipt {
@@ -188,6 +210,7 @@ impl Destination {
         DestinationState {
             kind: match self.kind {
                 Kind::Http(_) => "http",
+                Kind::Rabbit(_) => "rabbitmq",
                 Kind::File(_) => "file",
             },
             up: self.metrics.up.get() != 0,
@@ -198,6 +221,11 @@ impl Destination {
 
     /// Why it is not to be counted on at the moment, if so, for `/readyz`.
     pub fn degraded(&self) -> Option<String> {
+        if let Kind::Rabbit(rabbit) = &self.kind
+            && let Some(why) = rabbit.degraded()
+        {
+            return Some(why);
+        }
         match self.breaker.state() {
             CircuitState::Closed => None,
             CircuitState::Open | CircuitState::Probing => Some(format!(
@@ -211,7 +239,7 @@ impl Destination {
     /// nothing to other kinds.
     pub fn reopen(&self) {
         match &self.kind {
-            Kind::Http(_) => {}
+            Kind::Http(_) | Kind::Rabbit(_) => {}
             Kind::File(file) => file.reopen(),
         }
     }

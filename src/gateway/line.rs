@@ -250,11 +250,15 @@ impl Gateway {
             deadline,
             _held,
         } = proven;
+        let event = Event::new(message, event_type, resend);
+        if let Some(destination) = source.cannot_take(&event, &plan, reservation.as_ref()) {
+            return Err(Refusal::Unnamed(destination));
+        }
         let fanout = Fanout {
             gateway: self,
             source: &source,
             trace,
-            event: &Event::new(message, event_type, resend),
+            event: &event,
             deadline,
         };
         fanout.deliver(plan, reservation).await
@@ -321,6 +325,23 @@ impl Source {
                 let mut networks = self.allow_from.iter();
                 networks.any(|network| network.contains(&client))
             })
+    }
+
+    /// The first destination of the plan that must accept, has not yet, and cannot
+    /// take the event at all.
+    fn cannot_take(
+        &self,
+        event: &Event,
+        plan: &[usize],
+        reservation: Option<&Reservation<Outcome>>,
+    ) -> Option<Arc<str>> {
+        let mut planned = plan.iter().map(|number| &self.destinations[*number]);
+        let found = planned.find(|target| {
+            !target.destination.takes(event)
+                && target.destination.required()
+                && !reservation.is_some_and(|r| r.has_receipt(&target.name))
+        });
+        found.map(|target| Arc::clone(&target.name))
     }
 
     /// Notes when a message was verified, and how far the sender's clock is from ours.

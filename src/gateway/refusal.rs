@@ -33,6 +33,8 @@ pub enum Refusal {
     Draining,
     /// The event has no type and only routes with `types` could take it.
     Untyped,
+    /// This destination makes names of the event that it has not the parts for.
+    Unnamed(Arc<str>),
     /// No rule wants it, and the source says `unmatched = "refuse"`.
     Unmatched,
     /// Delivered before, with another body.
@@ -112,7 +114,7 @@ impl Refusal {
             Refusal::Broken => return None,
             Refusal::Busy(_) => RequestResult::Busy,
             Refusal::Draining => RequestResult::Draining,
-            Refusal::Untyped => RequestResult::Untyped,
+            Refusal::Untyped | Refusal::Unnamed(_) => RequestResult::Untyped,
             Refusal::Unmatched => RequestResult::Unmatched,
             Refusal::Conflict { .. } => RequestResult::Conflict,
             Refusal::LedgerAway => RequestResult::Unavailable,
@@ -131,7 +133,7 @@ impl Refusal {
             Refusal::Slow => RefusalReason::Slow,
             Refusal::Busy(_) => RefusalReason::Busy,
             Refusal::Draining => RefusalReason::Draining,
-            Refusal::Untyped => RefusalReason::Untyped,
+            Refusal::Untyped | Refusal::Unnamed(_) => RefusalReason::Untyped,
             Refusal::Conflict { .. } => RefusalReason::Conflict,
             Refusal::LedgerAway => RefusalReason::Unavailable,
             Refusal::InFlight => RefusalReason::InFlight,
@@ -202,6 +204,10 @@ impl fmt::Display for Refusal {
             Refusal::Untyped => {
                 f.write_str("the event has no type, and every route that could take it has `types`")
             }
+            Refusal::Unnamed(destination) => write!(
+                f,
+                "the event has no type, or one too long, and `{destination}` makes a name of it"
+            ),
             Refusal::Unmatched => f.write_str("no route takes it"),
             Refusal::Conflict { .. } => f.write_str("delivered before with another body"),
             Refusal::LedgerAway => f.write_str("the ledger's store is away"),

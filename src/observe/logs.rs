@@ -82,13 +82,14 @@ impl Logs {
     }
 }
 
-/// A filter for hookward's own targets; everything else stays at `warn`.
+/// A filter for hookward's own targets; everything else stays at `warn`, and lapin,
+/// which would write out whole messages that came back, bodies too, at nothing.
 fn filter(directives: &str) -> Result<EnvFilter, String> {
     let bad = || {
         "the log filter is neither a level (`error`, `warn`, `info`, `debug`, `trace`, `off`) nor directives as in `hookward::deliver=debug`"
             .to_owned()
     };
-    let mut filter = EnvFilter::new("warn");
+    let mut filter = EnvFilter::new("warn,lapin=off");
     for directive in directives
         .split(',')
         .map(str::trim)
@@ -116,7 +117,10 @@ mod tests {
 
     #[test]
     fn only_hookwards_own_targets_can_be_turned_up() {
-        assert_eq!(filter("debug").unwrap().to_string(), "hookward=debug,warn");
+        assert_eq!(
+            filter("debug").unwrap().to_string(),
+            "hookward=debug,lapin=off,warn"
+        );
         assert!(filter("hookward::deliver=trace,info").is_ok());
         for bad in ["loud", "hyper=trace", "hookward=loud"] {
             assert!(filter(bad).is_err(), "{bad}");

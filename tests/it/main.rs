@@ -22,6 +22,8 @@ mod file_destination;
 mod hang_up;
 mod http_destination;
 mod logs;
+mod rabbitmq;
+mod rabbitmq_script;
 mod reload;
 mod routing;
 mod same_id;

@@ -4,8 +4,9 @@ use super::*;
 
 const MARKER: &str = "HuSh7MaRkEr";
 
-/// Values that a good configuration shows: files, types, names of headers.
-const SHOWN: [&str; 7] = [
+/// Values that a good configuration shows: files, types, names of headers, names on
+/// a broker.
+const SHOWN: [&str; 10] = [
     "listen",
     "path",
     "cert",
@@ -13,6 +14,9 @@ const SHOWN: [&str; 7] = [
     "ca",
     "types",
     "forward_headers",
+    "exchange",
+    "message_id",
+    "routing_key",
 ];
 
 fn hushed(loaded: &Loaded, shown: bool, what: &str) {

@@ -106,7 +106,7 @@ fn target(section: &mut Section<'_>) -> Option<Target> {
 }
 
 /// `None` when it is wrong, `Some(None)` when it is not there.
-fn ca(section: &mut Section<'_>) -> Option<Option<Ca>> {
+pub(in crate::deliver) fn ca(section: &mut Section<'_>) -> Option<Option<Ca>> {
     let Some(entry) = section.entry("ca") else {
         return Some(None);
     };

@@ -18,7 +18,7 @@ use tower::Service as _;
 
 use crate::deliver::Reason;
 
-use super::{HttpConfig, Target};
+use super::{Ca, HttpConfig, Target};
 
 /// One end of an open connection.
 pub(super) type Sender = http1::SendRequest<Full<Bytes>>;
@@ -182,9 +182,13 @@ impl Connector {
     }
 }
 
-fn tls(config: &HttpConfig) -> Result<Arc<ClientConfig>, String> {
+/// The authorities trusted: those of `ca`, else the system's.
+///
+/// # Errors
+/// In words, when there are none.
+pub(in crate::deliver) fn roots(ca: Option<&Ca>) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
-    match &config.ca {
+    match ca {
         Some(ca) => {
             for certificate in &ca.certificates {
                 roots
@@ -204,6 +208,11 @@ fn tls(config: &HttpConfig) -> Result<Arc<ClientConfig>, String> {
             }
         }
     }
+    Ok(roots)
+}
+
+fn tls(config: &HttpConfig) -> Result<Arc<ClientConfig>, String> {
+    let roots = roots(config.ca.as_ref())?;
     // Never the process's default: in some builds there are two to choose from.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)

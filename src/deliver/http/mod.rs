@@ -25,7 +25,9 @@ use super::breaker::Health;
 use super::headers::Headers;
 use super::{Attempts, Budget, Failure};
 
+pub(super) use config::ca;
 pub use config::{Ca, HttpConfig};
+pub(super) use connect::roots;
 pub use retry::{RetryConfig, RetryOn};
 pub use target::Target;
 

@@ -2,6 +2,8 @@
 //! ([`Gateway`]), somebody who sends ([`Message`], [`Connection`]) and a service
 //! behind that does as it is told ([`Upstream`]).
 
+mod amqp;
+mod broker;
 mod gateway;
 mod sender;
 mod upstream;
@@ -9,7 +11,9 @@ mod upstream;
 use std::future::Future;
 use std::time::Duration;
 
-pub use gateway::{Gateway, hookward};
+pub use amqp::{Peer, Published, Script};
+pub use broker::{Books, Broker, text};
+pub use gateway::{Gateway, Metrics, hookward};
 pub use sender::{Answer, Connection, Message, Sealed, sign};
 pub use upstream::{Reply, Upstream};
 

@@ -35,7 +35,7 @@ fn status(outcome: Outcome) -> u16 {
 fn pool(built: &Built) -> &Pool {
     match &built.destination.kind {
         Kind::Http(http) => &http.pool,
-        Kind::File(_) => unreachable!(),
+        Kind::Rabbit(_) | Kind::File(_) => unreachable!(),
     }
 }
 

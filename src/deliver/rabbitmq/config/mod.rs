@@ -1,0 +1,351 @@
+mod declare;
+mod node;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ::http::HeaderValue;
+use lapin::types::ShortString;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::deliver::config::positive;
+use crate::deliver::http::{self, Ca};
+use crate::message::Family;
+use crate::setting::{Entry, Secret, SecretReader, Section};
+
+use super::template::Template;
+
+pub use declare::{Argument, Declare};
+pub use node::Node;
+
+pub(super) use node::is_tls;
+
+use declare::declare;
+use node::nodes;
+
+/// A RabbitMQ destination as it was configured and checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RabbitConfig {
+    /// The nodes of the broker, tried one after the other; at least one.
+    pub nodes: Vec<Node>,
+    /// Where on the broker events go.
+    pub target: RabbitTarget,
+    /// The `message_id` of what is published.
+    pub message_id: Template,
+    /// Set on everything that is published.
+    pub headers: Vec<(ShortString, Secret)>,
+    /// For a whole batch, from the first byte to its last confirm.
+    pub confirm_timeout: Duration,
+    /// The authorities trusted in place of the system's.
+    pub ca: Option<Ca>,
+    /// What hookward shows who it is.
+    pub client: Option<ClientCertificate>,
+    /// What is declared before anything is published; nothing by default.
+    pub declare: Option<Declare>,
+}
+
+/// Where on the broker events go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RabbitTarget {
+    /// To an exchange, under a routing key.
+    Exchange {
+        /// Its name.
+        exchange: Template,
+        /// The routing key.
+        routing_key: Template,
+    },
+    /// To a queue, through the default exchange.
+    Queue {
+        /// The empty name of the default exchange.
+        default_exchange: Template,
+        /// Its name.
+        queue: Template,
+    },
+}
+
+impl RabbitTarget {
+    /// Exchange and routing key.
+    pub(in crate::deliver::rabbitmq) fn templates(&self) -> (&Template, &Template) {
+        match self {
+            RabbitTarget::Exchange {
+                exchange,
+                routing_key,
+            } => (exchange, routing_key),
+            RabbitTarget::Queue {
+                default_exchange,
+                queue,
+            } => (default_exchange, queue),
+        }
+    }
+}
+
+impl fmt::Display for RabbitTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RabbitTarget::Exchange {
+                exchange,
+                routing_key,
+            } => write!(f, "exchange {exchange} as {routing_key}"),
+            RabbitTarget::Queue { queue, .. } => write!(f, "queue {queue}"),
+        }
+    }
+}
+
+/// A certificate and its key, by which a broker knows hookward.
+#[derive(PartialEq)]
+pub struct ClientCertificate {
+    cert: PathBuf,
+    key: PathBuf,
+    /// Empty, and without a key, when files were not to be read.
+    pub(in crate::deliver::rabbitmq) chain: Vec<CertificateDer<'static>>,
+    pub(in crate::deliver::rabbitmq) secret: Option<PrivateKeyDer<'static>>,
+}
+
+impl Clone for ClientCertificate {
+    fn clone(&self) -> Self {
+        Self {
+            cert: self.cert.clone(),
+            key: self.key.clone(),
+            chain: self.chain.clone(),
+            secret: self.secret.as_ref().map(PrivateKeyDer::clone_key),
+        }
+    }
+}
+
+impl fmt::Debug for ClientCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ClientCertificate({})", self.cert.display())
+    }
+}
+
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
+
+const PLACES: &str =
+    "the places are `{source}`, `{type}` and `{id}`; a brace is written `{{` or `}}`";
+
+impl RabbitConfig {
+    pub(in crate::deliver) fn read(section: &mut Section<'_>) -> Option<Self> {
+        let nodes = nodes(section);
+        let target = target(section);
+        let entry = section.entry("message_id");
+        let message_id = template(entry.as_ref(), "{id}");
+        if let (Some(entry), Some(message_id)) = (&entry, &message_id)
+            && message_id.may_repeat()
+        {
+            entry.warn(
+                "is the same for several events, which are then published one after the other",
+                "let it have `{id}` in it",
+            );
+        }
+        let headers = headers(section);
+        let confirm_timeout = positive(section, "confirm_timeout", CONFIRM_TIMEOUT);
+        let ca = http::ca(section);
+        let client = client(section);
+        let declare = match &target {
+            Some(target) => declare(section, target),
+            None => {
+                // What it has to fit is not known.
+                section.entry("declare");
+                None
+            }
+        };
+        let nodes = nodes?;
+        if (matches!(ca, Some(Some(_))) || matches!(client, Some(Some(_))))
+            && nodes.iter().filter_map(Node::uri).any(|uri| !is_tls(uri))
+        {
+            section.warn(
+                "has certificates, and a `url` without TLS",
+                "use `amqps://`",
+            );
+        }
+        Some(Self {
+            nodes,
+            target: target?,
+            message_id: message_id?,
+            headers,
+            confirm_timeout,
+            ca: ca?,
+            client: client?,
+            declare: declare?,
+        })
+    }
+
+    /// Whether a name on the broker, or the message's own, is made of the type.
+    pub(in crate::deliver) fn needs_type(&self) -> bool {
+        let (exchange, routing_key) = self.target.templates();
+        [exchange, routing_key, &self.message_id]
+            .iter()
+            .any(|template| template.needs_type())
+    }
+}
+
+impl fmt::Display for RabbitConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, node) in self.nodes.iter().enumerate() {
+            let separator = if number > 0 { ", " } else { "" };
+            write!(f, "{separator}{node}")?;
+        }
+        write!(f, " {}", self.target)
+    }
+}
+
+fn template(entry: Option<&Entry<'_>>, default: &str) -> Option<Template> {
+    let Some(entry) = entry else {
+        return Template::parse(default).ok();
+    };
+    let text: String = entry.read()?;
+    match Template::parse(&text) {
+        Ok(template) => Some(template),
+        Err(why) => {
+            entry.error(why, PLACES);
+            None
+        }
+    }
+}
+
+fn target(section: &mut Section<'_>) -> Option<RabbitTarget> {
+    let exchange = section.entry("exchange");
+    let queue = section.entry("queue");
+    let key = section.entry("routing_key");
+    let routing_key = template(key.as_ref(), "{type}");
+    match (exchange, queue) {
+        (Some(exchange), None) => {
+            let exchange = template(Some(&exchange), "")?;
+            if exchange.constant() == Some("") {
+                section.error(
+                    "has an `exchange` without a name",
+                    "to reach a queue directly, write `queue = \"NAME\"` instead",
+                );
+                return None;
+            }
+            Some(RabbitTarget::Exchange {
+                exchange,
+                routing_key: routing_key?,
+            })
+        }
+        (None, Some(queue)) => {
+            if let Some(key) = key {
+                key.error(
+                    "stands beside a `queue`",
+                    "a queue is reached by its name alone: leave it out",
+                );
+                return None;
+            }
+            let queue = template(Some(&queue), "")?;
+            if queue.constant() == Some("") {
+                section.error("has a `queue` without a name", "");
+                return None;
+            }
+            Some(RabbitTarget::Queue {
+                default_exchange: Template::parse("").ok()?,
+                queue,
+            })
+        }
+        (Some(_), Some(_)) => {
+            section.error(
+                "has both an `exchange` and a `queue`",
+                "publish to an exchange with a `routing_key`, or to a queue",
+            );
+            None
+        }
+        (None, None) => {
+            section.error(
+                "has neither an `exchange` nor a `queue`",
+                "`exchange = \"NAME\"`, with `routing_key` (`\"{type}\"`), or `queue = \"NAME\"`",
+            );
+            None
+        }
+    }
+}
+
+fn headers(section: &mut Section<'_>) -> Vec<(ShortString, Secret)> {
+    let mut headers: Vec<(ShortString, Secret)> = Vec::new();
+    for (key, entry) in section.section("headers").rest() {
+        let Ok(name) = ShortString::try_new(&*key) else {
+            entry.error("is longer than the 255 bytes AMQP can carry", "");
+            continue;
+        };
+        let lower = key.to_ascii_lowercase();
+        let ours = lower.starts_with("hookward-")
+            || Family::ALL
+                .iter()
+                .any(|family| family.names().contains(&lower.as_str()));
+        if ours {
+            entry.error("is set by hookward itself", "leave it out");
+            continue;
+        }
+        let secret = match Secret::of(&entry) {
+            Ok(secret) => secret,
+            Err(why) => {
+                entry.error(why, "the text, or `\"env:NAME\"` or `\"file:/path\"`");
+                continue;
+            }
+        };
+        if let Some(text) = secret.expose()
+            && HeaderValue::from_str(text).is_err()
+        {
+            entry.error("holds a line end or another control character", "");
+            continue;
+        }
+        headers.push((name, secret));
+    }
+    headers
+}
+
+/// `None` when it is wrong, `Some(None)` when it is not there.
+fn client(section: &mut Section<'_>) -> Option<Option<ClientCertificate>> {
+    let cert = section.entry("cert");
+    let key = section.entry("key");
+    let (cert, key) = match (cert, key) {
+        (None, None) => return Some(None),
+        (Some(cert), Some(key)) => (cert, key),
+        (Some(_), None) => {
+            section.missing("key", "the key of `cert`, a file in PEM form");
+            return None;
+        }
+        (None, Some(_)) => {
+            section.missing("cert", "the certificate of `key`, a file in PEM form");
+            return None;
+        }
+    };
+    let cert_path: PathBuf = cert.read()?;
+    let key_path: PathBuf = key.read()?;
+    cert.reader().depends_on(&cert_path);
+    key.reader().depends_on(&key_path);
+    let mut read = ClientCertificate {
+        cert: cert_path,
+        key: key_path,
+        chain: Vec::new(),
+        secret: None,
+    };
+    if cert.reader().secrets() == SecretReader::Skip {
+        return Some(Some(read));
+    }
+    let chain = CertificateDer::pem_file_iter(&read.cert)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .ok()
+        .filter(|chain| !chain.is_empty());
+    let secret = PrivateKeyDer::from_pem_file(&read.key).ok();
+    if chain.is_none() {
+        let path = read.cert.display();
+        cert.error(
+            format!("names the file `{path}`, in which no certificate can be read"),
+            "a file of certificates in PEM form",
+        );
+    }
+    if secret.is_none() {
+        let path = read.key.display();
+        key.error(
+            format!("names the file `{path}`, in which no key can be read"),
+            "a file with a private key in PEM form",
+        );
+    }
+    read.chain = chain?;
+    read.secret = Some(secret?);
+    Some(Some(read))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+use std::io;
+use std::net::Shutdown;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lapin::tcp::{AsyncTcpStream, RustlsConnector};
+use lapin::types::ShortString;
+use lapin::uri::AMQPUri;
+use lapin::{Connection, ConnectionProperties};
+use rustls::{ClientConfig, RootCertStore};
+use socket2::{SockRef, Socket};
+use tokio::time::timeout;
+
+use crate::deliver::http::roots;
+
+use super::config::{RabbitConfig, is_tls};
+
+/// Opens connections to the nodes of one broker.
+pub(super) struct Connector {
+    name: String,
+    nodes: Vec<(AMQPUri, String)>,
+    tls: Option<RustlsConnector>,
+}
+
+/// For one node: name, TCP, TLS and AMQP.
+const CONNECT: Duration = Duration::from_millis(2500);
+/// For saying goodbye.
+const CLOSE: Duration = Duration::from_secs(1);
+/// How often both sides show that they are there (seconds).
+const HEARTBEAT: u16 = 10;
+
+impl Connector {
+    /// # Errors
+    /// In words, when certificates or secrets were not read or cannot be used.
+    pub(super) fn new(config: &RabbitConfig, name: &str) -> Result<Self, String> {
+        let mut nodes = Vec::with_capacity(config.nodes.len());
+        for node in &config.nodes {
+            let mut uri = node.uri().ok_or("its secrets were not read")?.clone();
+            uri.query.heartbeat = Some(HEARTBEAT);
+            nodes.push((uri, node.to_string()));
+        }
+        let tls = if nodes.iter().any(|(uri, _)| is_tls(uri)) {
+            Some(RustlsConnector::from(Arc::new(tls(config)?)))
+        } else {
+            None
+        };
+        Ok(Self {
+            name: format!("hookward {name}"),
+            nodes,
+            tls,
+        })
+    }
+
+    /// Tries every node once, from the `first` on.
+    ///
+    /// # Errors
+    /// Why not, node by node, in words.
+    pub(super) async fn connect(&self, first: usize) -> Result<Link, String> {
+        let mut all = String::new();
+        for number in 0..self.nodes.len() {
+            let (uri, node) = &self.nodes[first.wrapping_add(number) % self.nodes.len()];
+            let why = match timeout(CONNECT, self.open(uri)).await {
+                Ok(Ok(mut link)) => {
+                    link.node = node.clone();
+                    return Ok(link);
+                }
+                Ok(Err(why)) => why,
+                Err(_) => format!("no answer within {CONNECT:?}"),
+            };
+            if !all.is_empty() {
+                all.push_str("; ");
+            }
+            all.push_str(&format!("{node}: {why}"));
+        }
+        Err(all)
+    }
+
+    async fn open(&self, uri: &AMQPUri) -> Result<Link, String> {
+        let authority = &uri.authority;
+        let runtime = lapin::runtime::default_runtime().map_err(|e| e.to_string())?;
+        let host = authority.host.trim_start_matches('[').trim_end_matches(']');
+        let addresses = tokio::net::lookup_host((host, authority.port))
+            .await
+            .map_err(|error| format!("its name is not known: {error}"))?;
+        let mut connected = Err("its name has no address".to_owned());
+        for address in addresses {
+            match AsyncTcpStream::connect(&runtime, address).await {
+                Ok(stream) => {
+                    connected = Ok(stream);
+                    break;
+                }
+                Err(error) => connected = Err(error.to_string()),
+            }
+        }
+        let stream = connected?;
+        let AsyncTcpStream::Plain(plain) = &stream else {
+            return Err("it was connected to otherwise".into());
+        };
+        // Ours alone to end: a connection that is given up in the middle of a
+        // handshake would keep lapin's thread for as long as the peer is silent.
+        let socket = SockRef::from(plain.get_ref())
+            .try_clone()
+            .map(Cut)
+            .map_err(|error| error.to_string())?;
+        let stream = match &self.tls {
+            Some(tls) if is_tls(uri) => stream
+                .into_rustls(tls, host)
+                .await
+                .map_err(|error| format!("TLS failed: {error}"))?,
+            _ => stream,
+        };
+        let options =
+            ConnectionProperties::default().with_connection_name(self.name.as_str().into());
+        let once = Mutex::new(Some(stream));
+        let hand_over = async move |_, _| {
+            let mut once = once.lock().unwrap_or_else(PoisonError::into_inner);
+            let gone = || io::Error::from(io::ErrorKind::NotConnected);
+            once.take().ok_or_else(|| gone().into())
+        };
+        let connection = Connection::connector(uri.clone(), runtime, hand_over, options)
+            .await
+            .map_err(|error| told(&error))?;
+        Ok(Link {
+            connection,
+            node: String::new(),
+            _cut: socket,
+        })
+    }
+}
+
+/// An open connection. Dropping it closes the socket, whatever lapin does.
+pub(super) struct Link {
+    pub(super) connection: Connection,
+    /// Where it leads, without a secret.
+    pub(super) node: String,
+    _cut: Cut,
+}
+
+impl Link {
+    /// Says goodbye, and does not wait long for an answer.
+    pub(super) async fn close(self) {
+        let goodbye = ShortString::try_new("hookward is done").unwrap_or_default();
+        let _ = timeout(CLOSE, self.connection.close(200, goodbye)).await;
+    }
+}
+
+struct Cut(Socket);
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        // One that is closed already is what was wanted.
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
+
+/// An error of lapin's, without its prefixes.
+pub(super) fn told(error: &lapin::Error) -> String {
+    match error.kind() {
+        lapin::ErrorKind::ProtocolError(error) => error.get_message().to_string(),
+        lapin::ErrorKind::IOError(error) => error.to_string(),
+        lapin::ErrorKind::MissingHeartbeatError => "it went silent".into(),
+        _ => error.to_string(),
+    }
+}
+
+fn tls(config: &RabbitConfig) -> Result<ClientConfig, String> {
+    let roots: RootCertStore = roots(config.ca.as_ref())?;
+    // Never the process's default: in some builds there are two to choose from.
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| format!("TLS cannot be set up: {error}"))?
+        .with_root_certificates(roots);
+    match &config.client {
+        None => Ok(builder.with_no_client_auth()),
+        Some(client) => {
+            let key = client.secret.as_ref().ok_or("`key` was not read")?;
+            builder
+                .with_client_auth_cert(client.chain.clone(), key.clone_key())
+                .map_err(|error| format!("`cert` and `key` cannot be used: {error}"))
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! RabbitMQ: accepted is what the broker confirmed and did not give back.
+//!
+//! A supervisor keeps one connection to the broker, and a few channels on it.
+//! Each channel has one owner, which publishes whatever waits as a batch, awaits
+//! every confirm of it, and only then tells each event how it came out: lapin
+//! hands a message that came back to whichever confirm is next, so that a single
+//! confirm proves nothing. One event alone goes at once; under load a batch is
+//! what gathered while the last one was being confirmed.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `config` | `[destinations.NAME]`, checked |
+//! | `template` | names that are made of the event |
+//! | `properties` | what is published |
+//! | `queue` | what waits for a channel, and how it stands with the broker |
+//! | `batch` | publishing, and pairing what came back |
+//! | `publisher` | the one owner of one channel |
+//! | `supervisor` | the connection, and what is missing, blocked or away |
+//! | `connect` | TCP, TLS and AMQP to one of the nodes |
+//! | `topology` | what is declared, and looked for |
+
+mod batch;
+mod config;
+mod connect;
+mod properties;
+mod publisher;
+mod queue;
+mod supervisor;
+mod template;
+mod topology;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::message::Event;
+use crate::observe::{AttemptOutcome, DestinationMetrics};
+use crate::setting::Name;
+
+use super::breaker::Health;
+use super::{Attempts, Budget, Failure, Reason};
+
+pub use config::{Argument, ClientCertificate, Declare, Node, RabbitConfig, RabbitTarget};
+pub use template::Template;
+
+use connect::Connector;
+use properties::Press;
+use queue::{Missed, Outcome, Queue, Standing};
+use supervisor::{Notice, Supervisor};
+
+/// A broker, and the task that publishes to it.
+pub(super) struct Rabbit {
+    press: Press,
+    queue: Arc<Queue>,
+    notice: Arc<Notice>,
+    /// Ends the task, once it has finished what is queued.
+    _stop: DropGuard,
+}
+
+impl Rabbit {
+    /// Starts to connect, and waits for nothing. Up to `room` events may wait.
+    /// To be called in a tokio runtime.
+    pub(super) fn build(
+        config: &RabbitConfig,
+        name: &Name,
+        room: usize,
+        metrics: &DestinationMetrics,
+    ) -> Result<Self, String> {
+        let queue = Arc::new(Queue::new(room));
+        let notice = Arc::new(Notice::default());
+        let stop = CancellationToken::new();
+        let press = Press::new(config)?;
+        let supervisor = Supervisor {
+            name: name.to_string(),
+            connector: Connector::new(config, name.as_str())?,
+            target: config.target.clone(),
+            declare: config.declare.clone(),
+            confirm_timeout: config.confirm_timeout,
+            queue: Arc::clone(&queue),
+            up: metrics.up.clone(),
+            notice: Arc::clone(&notice),
+            stop: stop.clone(),
+            proven: AtomicBool::new(false),
+        };
+        metrics.up.set(0);
+        // Not among the tasks a drain waits for: every event it has is waited
+        // for by its delivery, and it goes on for as long as there may be more.
+        tokio::spawn(supervisor.run());
+        Ok(Self {
+            press,
+            queue,
+            notice,
+            _stop: stop.drop_guard(),
+        })
+    }
+
+    /// Whether every name it needs can be made of the event.
+    pub(super) fn takes(&self, event: &Event) -> bool {
+        self.press.takes(event)
+    }
+
+    /// Why it is not to be counted on at the moment, if so.
+    pub(super) fn degraded(&self) -> Option<String> {
+        match self.queue.standing() {
+            Standing::Ready => self.notice.get(),
+            Standing::Opening => Some("connecting to the broker".into()),
+            Standing::Away(why) => Some(format!("the broker is away: {why}")),
+            Standing::Blocked(why) => Some(format!("the broker is blocked: {why}")),
+            Standing::Missing(why) => Some(why),
+        }
+    }
+
+    /// Publishes the event, and waits until the broker has confirmed it.
+    pub(super) async fn deliver(
+        &self,
+        event: &Event,
+        budget: Budget,
+        attempts: &mut Attempts<'_>,
+    ) -> Result<(), Failure> {
+        match self.publish(event, budget).await {
+            Ok(()) => {
+                attempts.ended(AttemptOutcome::Accepted, Health::There);
+                Ok(())
+            }
+            Err(missed) => {
+                attempts.ended(missed.failure.outcome, missed.health);
+                Err(missed.failure)
+            }
+        }
+    }
+
+    async fn publish(&self, event: &Event, budget: Budget) -> Outcome {
+        let late = || Missed::before(AttemptOutcome::Late, Reason::Budget, Health::Unknown);
+        if Instant::now() >= budget.deadline {
+            return Err(late());
+        }
+        let Some(publication) = self.press.press(event) else {
+            // The line asks beforehand, so this is one that is not required.
+            let outcome = AttemptOutcome::Failed;
+            return Err(Missed::before(outcome, Reason::Unnamed, Health::Unknown));
+        };
+        let (claim, mut outcome) = self.queue.push(publication)?;
+        let ended = match timeout_at(budget.deadline, &mut outcome).await {
+            Ok(ended) => ended,
+            // Before it was begun the budget ends it.
+            Err(_) if claim.take_back() => return Err(late()),
+            // Then the timeout of its batch does.
+            Err(_) => outcome.await,
+        };
+        ended.unwrap_or_else(|_| {
+            let reason = Reason::Unconfirmed("its publisher ended".into());
+            let outcome = AttemptOutcome::Unconfirmed;
+            Err(Missed::in_doubt(outcome, reason, Health::Unknown))
+        })
+    }
+}

@@ -1,0 +1,285 @@
+//! What a real broker does only by luck: answers out of step, silence, half a
+//! frame (§7). The broker here is a script.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{Answer, Gateway, Message, Peer, Script, within};
+
+/// A source that publishes to the script.
+fn config(url: &str) -> String {
+    format!(
+        r#"
+[sources.clerk]
+secrets = "env:KEY"
+to = "events"
+[destinations.events]
+type = "rabbitmq"
+url = "{url}"
+exchange = "events"
+confirm_timeout = "2s"
+"#
+    )
+}
+
+/// A gateway whose two channels are open.
+async fn connected() -> (Script, Gateway, Peer) {
+    let script = Script::listen().await;
+    let gateway = Gateway::start(&config(&script.url())).await;
+    let mut peer = script.accept().await;
+    peer.until_ready().await;
+    peer.until_ready().await;
+    (script, gateway, peer)
+}
+
+/// Sends in the background.
+fn sending(gateway: &Gateway, id: &str) -> tokio::task::JoinHandle<Answer> {
+    let address = gateway.address();
+    let message = Message::new(id).seal();
+    tokio::spawn(async move {
+        let mut connection = crate::support::Connection::open(address).await;
+        connection.post("/clerk", &message).await
+    })
+}
+
+async fn told(sending: tokio::task::JoinHandle<Answer>) -> (u16, String) {
+    let answer = sending.await.unwrap();
+    (answer.status, answer.word().to_owned())
+}
+
+async fn waiting(gateway: &Gateway, count: f64) {
+    let labels = [("destination", "events")];
+    let name = "hookward_destination_in_flight";
+    let there = |m: &crate::support::Metrics| m.value(name, &labels) == count;
+    gateway.metrics_until("events to wait", there).await;
+}
+
+/// Events `c` and `d`, published as one batch on one channel: `a` and `b` hold
+/// both channels until the other two wait.
+async fn a_batch_of_two(
+    gateway: &Gateway,
+    peer: &mut Peer,
+) -> (
+    [crate::support::Published; 2],
+    [tokio::task::JoinHandle<Answer>; 2],
+) {
+    let a = sending(gateway, "a");
+    let held = peer.published().await;
+    let b = sending(gateway, "b");
+    let other = peer.published().await;
+    assert_ne!(held.channel, other.channel, "one waits for no other");
+    let c = sending(gateway, "c");
+    waiting(gateway, 3.0).await;
+    let d = sending(gateway, "d");
+    waiting(gateway, 4.0).await;
+    peer.ack(held.channel, held.tag, false).await;
+    assert_eq!(told(a).await, (200, "delivered".into()));
+    let first = peer.published().await;
+    let second = peer.published().await;
+    assert!(first.is("c") && second.is("d"));
+    assert_eq!(
+        (first.channel, second.channel),
+        (held.channel, held.channel)
+    );
+    peer.ack(other.channel, other.tag, false).await;
+    assert_eq!(told(b).await, (200, "delivered".into()));
+    ([first, second], [c, d])
+}
+
+#[tokio::test]
+async fn a_message_that_comes_back_before_another_is_confirmed_is_not_mistaken_for_it() {
+    let (_script, gateway, mut peer) = connected().await;
+    let ([first, second], [c, d]) = a_batch_of_two(&gateway, &mut peer).await;
+
+    peer.give_back(&second).await;
+    peer.ack(first.channel, first.tag, false).await;
+    peer.ack(second.channel, second.tag, false).await;
+
+    assert_eq!(told(c).await, (200, "delivered".into()));
+    assert_eq!(told(d).await, (502, "failed".into()));
+}
+
+#[tokio::test]
+async fn confirms_in_any_order_and_several_in_one_belong_to_their_events() {
+    let (_script, gateway, mut peer) = connected().await;
+    let ([first, second], [c, d]) = a_batch_of_two(&gateway, &mut peer).await;
+
+    peer.give_back(&first).await;
+    peer.ack(second.channel, second.tag, true).await;
+    assert!(first.tag < second.tag);
+    assert_eq!(told(c).await, (502, "failed".into()));
+    assert_eq!(told(d).await, (200, "delivered".into()));
+
+    let e = sending(&gateway, "e");
+    let published = peer.published().await;
+    peer.nack(published.channel, published.tag).await;
+    assert_eq!(told(e).await, (502, "failed".into()));
+}
+
+#[tokio::test]
+async fn a_message_that_comes_back_and_was_never_sent_makes_nothing_sure() {
+    let (_script, gateway, mut peer) = connected().await;
+    let a = sending(&gateway, "a");
+    let published = peer.published().await;
+    peer.ack(published.channel, published.tag, false).await;
+    assert_eq!(told(a).await, (200, "delivered".into()));
+    let b = sending(&gateway, "b");
+    let second = peer.published().await;
+
+    let stray = crate::support::Published {
+        channel: second.channel,
+        ..published
+    };
+    peer.give_back(&stray).await;
+    peer.ack(second.channel, second.tag, false).await;
+
+    assert_eq!(told(b).await, (502, "failed".into()));
+}
+
+#[tokio::test]
+async fn silence_is_late_and_the_confirm_that_comes_too_late_is_nobodys() {
+    let (_script, gateway, mut peer) = connected().await;
+    let began = Instant::now();
+    let a = sending(&gateway, "a");
+    let published = peer.published().await;
+    // The channel is given up for a fresh one, and its confirm comes after all.
+    let given_up = peer.until_channel_closes().await;
+    assert_eq!(given_up, published.channel);
+    assert_eq!(told(a).await, (504, "late".into()));
+    assert!(began.elapsed() >= Duration::from_secs(2));
+    peer.ack(published.channel, published.tag, false).await;
+    peer.channel_closed(given_up).await;
+
+    let b = sending(&gateway, "b");
+    let published = peer.published().await;
+    assert!(published.is("b"));
+    peer.ack(published.channel, published.tag, false).await;
+    assert_eq!(told(b).await, (200, "delivered".into()));
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_in_half_a_frame_leaves_no_success_and_is_made_anew() {
+    let (script, gateway, mut peer) = connected().await;
+    let a = sending(&gateway, "a");
+    peer.published().await;
+
+    // Half of a confirm.
+    peer.reset_after(&[1, 0, 1, 0, 0, 0, 13, 0, 60, 0, 80, 0, 0])
+        .await;
+
+    assert_eq!(told(a).await, (502, "failed".into()));
+    let mut peer = script.accept().await;
+    peer.until_ready().await;
+    let b = sending(&gateway, "b");
+    let published = peer.published().await;
+    peer.ack(published.channel, published.tag, false).await;
+    assert_eq!(told(b).await, (200, "delivered".into()));
+    let metrics = gateway.metrics().await;
+    let unconfirmed = [("destination", "events"), ("outcome", "unconfirmed")];
+    assert_eq!(metrics.value("hookward_attempts_total", &unconfirmed), 1.0);
+}
+
+#[tokio::test]
+async fn a_blocked_broker_is_unavailable_within_a_second_also_to_who_waits() {
+    let (script, gateway, mut peer) = connected().await;
+    let a = sending(&gateway, "a");
+    peer.published().await;
+
+    let began = Instant::now();
+    peer.block("low on memory").await;
+    assert_eq!(told(a).await, (503, "unavailable".into()));
+    assert_eq!(
+        told(sending(&gateway, "b")).await,
+        (503, "unavailable".into())
+    );
+    assert!(
+        began.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        began.elapsed()
+    );
+    let ready = gateway.ask("GET", "/readyz?strict", None).await;
+    assert_eq!(ready.status, 503);
+    assert!(ready.text().contains("low on memory"), "{}", ready.text());
+
+    peer.unblock().await;
+    let mut peer = script.accept().await;
+    peer.until_ready().await;
+    let c = sending(&gateway, "c");
+    let published = peer.published().await;
+    assert!(published.is("c"));
+    peer.ack(published.channel, published.tag, false).await;
+    assert_eq!(told(c).await, (200, "delivered".into()));
+}
+
+#[tokio::test]
+async fn a_channel_the_broker_closes_is_opened_again_and_the_other_one_goes_on() {
+    let (_script, gateway, mut peer) = connected().await;
+    let a = sending(&gateway, "a");
+    let lost = peer.published().await;
+    let b = sending(&gateway, "b");
+    let other = peer.published().await;
+
+    peer.close_channel(lost.channel, 404, "NOT_FOUND - no exchange")
+        .await;
+    assert_eq!(told(a).await, (502, "failed".into()));
+    peer.until_ready().await;
+    peer.ack(other.channel, other.tag, false).await;
+    assert_eq!(told(b).await, (200, "delivered".into()));
+}
+
+#[tokio::test]
+async fn a_broker_that_answers_nothing_holds_up_nobody() {
+    let script = Script::listen().await;
+    let gateway = Gateway::start(&config(&script.url())).await;
+    let _silent = script.silent().await;
+
+    let answer = gateway.send(&Message::new("a")).await;
+    assert_eq!(answer.told(), (503, "unavailable"));
+    let mut again = script.accept().await;
+    again.until_ready().await;
+    let b = sending(&gateway, "b");
+    let published = again.published().await;
+    again.ack(published.channel, published.tag, false).await;
+    assert_eq!(told(b).await, (200, "delivered".into()));
+}
+
+#[tokio::test]
+async fn two_hundred_lost_connections_leave_nothing_behind() {
+    let (script, gateway, peer) = connected().await;
+    peer.reset_after(&[]).await;
+    let mut before = (0, 0);
+    for number in 0..200 {
+        let mut peer = script.accept().await;
+        peer.until_ready().await;
+        let sent = sending(&gateway, &format!("reset_{number}"));
+        let published = peer.published().await;
+        peer.ack(published.channel, published.tag, false).await;
+        assert_eq!(told(sent).await, (200, "delivered".into()));
+        if number == 1 {
+            // The first loss sets a few things up that stay.
+            before = held(&gateway);
+        }
+        peer.reset_after(&[]).await;
+    }
+    let mut peer = script.accept().await;
+    peer.until_ready().await;
+    peer.until_ready().await;
+    within("everything to be given back", async {
+        while held(&gateway).0 > before.0 || held(&gateway).1 > before.1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+/// The client's threads and the descriptors of the gateway.
+fn held(gateway: &Gateway) -> (usize, usize) {
+    let folder = |what: &str| {
+        let folder = format!("/proc/{}/{what}", gateway.pid());
+        std::fs::read_dir(folder).unwrap().filter_map(Result::ok)
+    };
+    // Others come and go with the housekeeping.
+    let name = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).ok();
+    let threads = folder("task").filter_map(name);
+    let threads = threads.filter(|name| name.starts_with("lapin"));
+    (threads.count(), folder("fd").count())
+}
