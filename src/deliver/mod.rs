@@ -224,7 +224,7 @@ impl Destination {
         if let Kind::Rabbit(rabbit) = &self.kind
             && let Some(why) = rabbit.degraded()
         {
-            return Some(why);
+            return Some(format!("destination `{}`: {why}", self.name));
         }
         match self.breaker.state() {
             CircuitState::Closed => None,

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use lapin::types::AMQPValue;
 use rustix::process::Signal;
 use tokio::sync::Notify;
-use tokio::time::sleep;
 
-use crate::support::{Books, Broker, Connection, Gateway, Message, text, within};
+use crate::support::{
+    Books, Broker, Connection, Gateway, Message, before_the_next_look, text, within,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_success_is_in_the_queue() {
@@ -506,7 +507,7 @@ async fn served_again(gateway: &Gateway, prefix: &str) -> String {
                 return id;
             }
             // A sender that asks without a pause takes the machine from the broker.
-            sleep(Duration::from_millis(20)).await;
+            before_the_next_look().await;
         }
         unreachable!()
     })
@@ -542,7 +543,7 @@ async fn a_killed_broker_loses_nothing(broker: &mut Broker) {
                     }
                     answered.push((message, status));
                     if status != 200 {
-                        sleep(Duration::from_millis(50)).await;
+                        before_the_next_look().await;
                     }
                 }
                 answered

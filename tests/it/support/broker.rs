@@ -14,9 +14,9 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-use super::within;
+use super::{before_the_next_look, within};
 
 /// Where Debian and most others put it.
 const BIN: &str = "/usr/lib/rabbitmq/bin";
@@ -134,7 +134,7 @@ impl Broker {
     pub async fn there(&self) {
         within("the broker", async {
             while self.connect().await.is_none() {
-                sleep(Duration::from_millis(50)).await;
+                before_the_next_look().await;
             }
         })
         .await;
@@ -147,7 +147,7 @@ impl Broker {
         within("the broker to be gone", node.wait()).await.unwrap();
         within("its port to be free", async {
             while TcpStream::connect(("127.0.0.1", self.port)).await.is_ok() {
-                sleep(Duration::from_millis(10)).await;
+                before_the_next_look().await;
             }
         })
         .await;

@@ -38,6 +38,13 @@ pub async fn within<F: Future>(what: &str, future: F) -> F::Output {
     }
 }
 
+/// Lets a moment go by between two looks at something in another process that
+/// cannot wake this one. Only for loops that `within` bounds.
+pub async fn before_the_next_look() {
+    const MOMENT: Duration = Duration::from_millis(20);
+    let _ = tokio::time::timeout(MOMENT, std::future::pending::<()>()).await;
+}
+
 /// Raises what this process may open to what it may be raised to, for tests with
 /// crowds of connections. Shells often begin with 1 024.
 pub fn allow_open_files() {
