@@ -40,7 +40,11 @@ pub trait Subject: Send + Sync + 'static {
     fn forget(&self, source: &str, id: &str, destination: Option<&str>) -> Forgotten;
     /// Makes the ledger forget the ids of a source with receipts since then;
     /// how many. None for an unknown source.
-    fn forget_since(&self, source: &str, since: SystemTime) -> Option<usize>;
+    fn forget_since(
+        &self,
+        source: &str,
+        since: SystemTime,
+    ) -> impl Future<Output = Option<usize>> + Send;
     /// Reads the configuration again and takes it over if it is good.
     fn reload(&self) -> impl Future<Output = Result<Problems, Problems>> + Send;
     /// Whether `given` is the token; none when there is no token.
@@ -195,7 +199,7 @@ async fn act<S: Subject>(subject: &S, action: Action) -> Answer {
                 .now()
                 .checked_sub(since)
                 .unwrap_or(SystemTime::UNIX_EPOCH);
-            match subject.forget_since(&source, since) {
+            match subject.forget_since(&source, since).await {
                 Some(forgotten) => json_answer(StatusCode::OK, &json!({ "forgotten": forgotten })),
                 None => error(StatusCode::NOT_FOUND, "no such source"),
             }

@@ -45,7 +45,7 @@ impl Subject for Still {
             _ => Forgotten::Unknown,
         }
     }
-    fn forget_since(&self, source: &str, since: SystemTime) -> Option<usize> {
+    async fn forget_since(&self, source: &str, since: SystemTime) -> Option<usize> {
         let expected = UNIX_EPOCH + Duration::from_secs(1_000_000 - 7200);
         (source == "clerk" && since == expected).then_some(3)
     }

@@ -74,12 +74,15 @@ impl Subject for Admin {
         self.0.shared.ledger.forget(source, id, destination)
     }
 
-    fn forget_since(&self, source: &str, since: SystemTime) -> Option<usize> {
-        let current = self.0.current.load();
+    async fn forget_since(&self, source: &str, since: SystemTime) -> Option<usize> {
+        let current = self.0.current.load_full();
         let mut sources = current.config.sources.iter();
-        sources
-            .any(|known| known.name.as_str() == source)
-            .then(|| self.0.shared.ledger.forget_since(source, since))
+        let known = sources.find(|known| known.name.as_str() == source)?;
+        let (ledger, source) = (Arc::clone(&self.0.shared.ledger), known.name.clone());
+        // It looks at every id, which may take a while.
+        let forgetting =
+            tokio::task::spawn_blocking(move || ledger.forget_since(source.as_str(), since));
+        forgetting.await.ok()
     }
 
     async fn reload(&self) -> Result<Problems, Problems> {
