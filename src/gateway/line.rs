@@ -16,7 +16,7 @@ use super::answer::{self, Answer, Outcome};
 use super::fanout::Fanout;
 use super::outlive::Outliving;
 use super::refusal::Refusal;
-use super::slots::Slot;
+use super::slots::{Places, UnderWay};
 use super::trace::{Trace, Unfinished};
 use super::{Gateway, Source};
 use crate::ledger::{BodyDigest, Claim, Reservation, Reserved};
@@ -162,24 +162,6 @@ impl Gateway {
             .ok_or(Refusal::UnknownPath)
     }
 
-    /// Takes the places of a proven message. Strangers have none.
-    fn enter(&self, source: &Source) -> Result<Places, Refusal> {
-        let source = match &source.in_flight {
-            Some(share) => {
-                let full = Refusal::Busy("sources.*.max_in_flight");
-                Some(share.take().ok_or(full)?)
-            }
-            None => None,
-        };
-        let server = &self.shared.in_flight;
-        let full = Refusal::Busy("server.max_in_flight");
-        let server = server.take().ok_or(full)?;
-        Ok(Places {
-            _source: source,
-            _server: server,
-        })
-    }
-
     /// Carries a proven message to its end, and waits for that as long as the
     /// budget lasts. The sender may hang up, and the budget may end: the work
     /// goes on.
@@ -275,11 +257,14 @@ impl Gateway {
     ) -> Result<Turn, Refusal> {
         // An open source proves no ids, so there is nothing to keep apart.
         let Some(proof) = message.proof() else {
-            return Ok(Turn::Run(None, self.enter(source)?));
+            return Ok(Turn::Run(
+                None,
+                Places::take(&self.shared.in_flight, source.in_flight.as_ref())?,
+            ));
         };
         let body = BodyDigest::of(message.body());
         loop {
-            let places = self.enter(source)?;
+            let places = Places::take(&self.shared.in_flight, source.in_flight.as_ref())?;
             let claim = Claim {
                 source: Arc::clone(&source.name),
                 id: proof.id().clone(),
@@ -384,26 +369,4 @@ enum Turn {
     Run(Option<Reservation<Outcome>>, Places),
     /// It is not, and this is how the other came out.
     Known(Outcome),
-}
-
-/// The places of a message under way.
-struct Places {
-    _source: Option<Slot>,
-    _server: Slot,
-}
-
-/// A message under way, waiting ones too, as `in_flight` shows it.
-struct UnderWay<'a>(&'a prometheus::IntGauge);
-
-impl<'a> UnderWay<'a> {
-    fn shown(gauge: &'a prometheus::IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
-}
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
 }

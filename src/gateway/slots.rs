@@ -1,6 +1,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use prometheus::IntGauge;
+
+use super::refusal::Refusal;
+
 /// A limit on how many of something there may be at once. Taking a place never
 /// waits. The limit can be changed while places are taken.
 pub struct Slots {
@@ -47,6 +51,50 @@ impl Slots {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.0.taken.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The places of a proven message under way: the server's, and of its source's
+/// share. Strangers take none.
+pub(crate) struct Places {
+    _source: Option<Slot>,
+    _server: Slot,
+}
+
+impl Places {
+    /// Takes both.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`] when all of either are taken.
+    pub(crate) fn take(server: &Arc<Slots>, share: Option<&Arc<Slots>>) -> Result<Self, Refusal> {
+        let source = match share {
+            Some(share) => {
+                let full = Refusal::Busy("sources.*.max_in_flight");
+                Some(share.take().ok_or(full)?)
+            }
+            None => None,
+        };
+        let full = Refusal::Busy("server.max_in_flight");
+        Ok(Self {
+            _source: source,
+            _server: server.take().ok_or(full)?,
+        })
+    }
+}
+
+/// A message under way, waiting ones too, as `in_flight` shows it.
+pub(crate) struct UnderWay<'a>(&'a IntGauge);
+
+impl<'a> UnderWay<'a> {
+    pub(crate) fn shown(gauge: &'a IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 
