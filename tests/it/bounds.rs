@@ -173,6 +173,28 @@ async fn a_body_that_does_not_come_or_comes_too_slowly_is_slow() {
 }
 
 #[tokio::test]
+async fn strangers_who_send_their_bodies_slowly_hold_no_place_in_flight() {
+    let upstream = Upstream::start().await;
+    let config = format!("server.max_in_flight = 1\n{}", clerk_to(upstream.url()));
+    let gateway = Gateway::start(&config).await;
+    // Its head is in good form; only the whole body would show that it is forged.
+    let forged = Message::new("msg_forged").body(vec![b'x'; 1000]).seal();
+    let mut stranger = gateway.connect().await;
+    stranger.write(&forged.head("/clerk")).await;
+    stranger.write(b"x").await;
+    gateway
+        .metrics_until("the stranger's body to be awaited", |metrics| {
+            metrics.value("hookward_buffered_bytes", &[]) > 0.0
+        })
+        .await;
+
+    let genuine = gateway.send(&Message::new("msg_1")).await;
+
+    assert_eq!(genuine.told(), (200, "delivered"));
+    assert_eq!(upstream.count(), 1);
+}
+
+#[tokio::test]
 async fn a_body_over_the_limit_is_refused_and_the_sender_sees_it() {
     let upstream = Upstream::start().await;
     let config = format!("server.max_body = \"64 KiB\"\n{}", clerk_to(upstream.url()));
