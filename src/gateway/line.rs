@@ -106,6 +106,7 @@ impl Gateway {
             }
         };
         source.verified(&message, now);
+        connection.proven();
         Ok(Proven {
             source,
             message,
