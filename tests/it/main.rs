@@ -26,6 +26,7 @@ mod logs;
 mod rabbitmq;
 mod rabbitmq_script;
 mod reload;
+mod reload_outside;
 mod routing;
 mod same_id;
 mod sdk;
