@@ -32,3 +32,4 @@ mod same_id;
 mod sdk;
 mod stop;
 mod verification;
+mod watching;
