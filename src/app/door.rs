@@ -21,7 +21,7 @@ use super::State;
 use crate::admin;
 use crate::config::Config;
 use crate::listen::{
-    Address, Connection, Door, Limits, Listener, ServeOptions, Stop, raise_open_files, serve,
+    Address, Connection, Crew, Door, Limits, Listener, ServeOptions, Stop, raise_open_files, serve,
 };
 use crate::observe::{Limited, Metrics};
 use crate::setting::{Place, Problem, Problems, Severity};
@@ -30,6 +30,8 @@ use crate::setting::{Place, Problem, Problems, Severity};
 pub(super) struct Doors {
     inner: Mutex<Inner>,
     tasks: TaskTracker,
+    /// Serves the connections for requests.
+    crew: Crew,
 }
 
 struct Inner {
@@ -63,7 +65,7 @@ impl Doors {
     ///
     /// # Errors
     /// Each address that cannot be bound.
-    pub(super) fn bind(config: &Config) -> Result<Self, Problems> {
+    pub(super) fn bind(config: &Config, crew: Crew) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         let server = Opening::bind(
             "server.listen",
@@ -91,6 +93,7 @@ impl Doors {
                 retired: Vec::new(),
             }),
             tasks: TaskTracker::new(),
+            crew,
         })
     }
 
@@ -213,7 +216,7 @@ impl Doors {
                 async move { Ok::<_, Infallible>(gateway.handle(request, connection).await) }
             })
         };
-        if let Some((listener, options)) = opening.begin(gauge) {
+        if let Some((listener, options)) = opening.begin(gauge, self.crew.clone()) {
             let serving = told(serve(listener, make, options));
             opening.serving = Some(self.tasks.spawn_on(serving, runtime));
         }
@@ -235,7 +238,7 @@ impl Doors {
                 answer
             })
         };
-        if let Some((listener, options)) = opening.begin(gauge) {
+        if let Some((listener, options)) = opening.begin(gauge, Crew::here()) {
             let serving = told(serve(listener, make, options));
             opening.serving = Some(self.tasks.spawn_on(serving, runtime));
         }
@@ -287,11 +290,12 @@ impl Opening {
         }
     }
 
-    fn begin(&mut self, connections: IntGauge) -> Option<(Listener, ServeOptions)> {
+    fn begin(&mut self, connections: IntGauge, crew: Crew) -> Option<(Listener, ServeOptions)> {
         let options = ServeOptions {
             door: Arc::clone(&self.door),
             connections,
             stop: self.stop.clone(),
+            crew,
         };
         Some((self.listener.take()?, options))
     }

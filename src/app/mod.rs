@@ -21,7 +21,7 @@ use tokio::sync::{Mutex, Notify, mpsc};
 use crate::config::{Arguments, Config, Origin};
 use crate::gateway::{Shared, Slots};
 use crate::ledger::Ledger;
-use crate::listen::BufferBudget;
+use crate::listen::{BufferBudget, Workers};
 use crate::observe::{Clock, Logs, Metrics};
 use crate::setting::{Place, Problem, Problems, Severity};
 use build::{Current, build};
@@ -93,6 +93,8 @@ impl std::error::Error for StartError {}
 /// A hookward that is bound and does not serve yet.
 pub struct App {
     state: Arc<State>,
+    /// Not in the state, which what they run holds on to.
+    workers: Workers,
 }
 
 /// What lives as long as the process.
@@ -131,7 +133,9 @@ impl App {
         );
         let shared = Arc::new(Shared::new(ledger, clock, metrics, limits));
         let current = build(config, &shared, None).map_err(StartError::Problems)?;
-        let doors = Doors::bind(&current.config).map_err(StartError::Problems)?;
+        let workers = Workers::start()
+            .map_err(|error| StartError::Other(format!("cannot start threads: {error}")))?;
+        let doors = Doors::bind(&current.config, workers.crew()).map_err(StartError::Problems)?;
         current.tell_dangers();
         current.show(None, &shared.metrics);
         doors.show(&shared.metrics);
@@ -145,6 +149,7 @@ impl App {
                 watch: std::sync::Mutex::new(watch),
                 reloading: Mutex::new(()),
             }),
+            workers,
         })
     }
 
@@ -160,7 +165,7 @@ impl App {
 
     /// Serves until `controls` says to stop, or is closed.
     pub async fn run(self, mut controls: mpsc::Receiver<Control>) -> Ended {
-        let state = self.state;
+        let Self { state, workers } = self;
         if let Err(error) = state.doors.open(&state) {
             tracing::error!(%error, "the listeners cannot be served");
             return Ended::Cut;
@@ -179,6 +184,9 @@ impl App {
         let ended = drain::run(&state, delayed, &mut controls).await;
         reloads.abort();
         housekeeping.abort();
+        // What still runs had its time. It is dropped here, and what was cut is
+        // logged by that.
+        let _ = tokio::task::spawn_blocking(move || drop(workers)).await;
         ended
     }
 }
