@@ -27,6 +27,7 @@ mod rabbitmq;
 mod rabbitmq_script;
 mod reload;
 mod reload_outside;
+mod rolling;
 mod routing;
 mod same_id;
 mod sdk;
