@@ -166,6 +166,8 @@ impl App {
     /// Serves until `controls` says to stop, or is closed.
     pub async fn run(self, mut controls: mpsc::Receiver<Control>) -> Ended {
         let Self { state, workers } = self;
+        // Whoever is let in finds it ready: all that it needs is there.
+        state.enter(Phase::Serving);
         if let Err(error) = state.doors.open(&state) {
             tracing::error!(%error, "the listeners cannot be served");
             return Ended::Cut;
@@ -173,7 +175,6 @@ impl App {
         let housekeeping = tokio::spawn(housekeeping::run(Arc::clone(&state)));
         let reload_wanted = Arc::new(Notify::new());
         let reloads = tokio::spawn(reloads(Arc::clone(&state), Arc::clone(&reload_wanted)));
-        state.enter(Phase::Serving);
         let delayed = loop {
             match controls.recv().await {
                 Some(Control::Reload) => reload_wanted.notify_one(),
