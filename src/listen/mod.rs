@@ -14,7 +14,7 @@
 //! | a connection kept open for nothing | `idle_timeout` between requests |
 //! | a body that drips | `body_timeout`, and 16 KiB/s after its first 2 s |
 //! | a sender that does not read its answer | 10 s without progress |
-//! | many connections | `max_connections`; further ones wait in the kernel's queue |
+//! | many connections | `max_connections`; further ones wait in the kernel's queue, and those that have proven nothing are not kept while it is full |
 //! | many large bodies | `max_buffered`, taken before a byte is read |
 //! | no descriptors left | a pause before the next accept, and [`raise_open_files`] |
 
@@ -26,6 +26,7 @@ mod config;
 mod connection;
 mod io;
 mod open_files;
+mod room;
 mod sender;
 mod serve;
 mod stop;
