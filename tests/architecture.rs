@@ -12,8 +12,9 @@ use std::fs;
 use std::path::Path;
 
 /// Which modules stand on which floor. A module imports only floors below it.
-const FLOORS: [&[&str]; 5] = [
+const FLOORS: [&[&str]; 6] = [
     &["message", "key", "setting", "observe"],
+    &["amqp"],
     &["listen", "source", "verify", "ledger", "route", "deliver"],
     &["config", "gateway", "admin"],
     &["app"],

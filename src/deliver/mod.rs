@@ -35,9 +35,7 @@ pub use config::{BreakerConfig, DestinationConfig, KindConfig};
 pub use failure::{Failure, Reason};
 pub use file::FileConfig;
 pub use http::{HttpConfig, RetryConfig, RetryOn, Target};
-pub use rabbitmq::{
-    Argument, ClientCertificate, Declare, Node, RabbitConfig, RabbitTarget, Template,
-};
+pub use rabbitmq::{Argument, Declare, RabbitConfig, RabbitTarget, Template};
 
 use breaker::{Breaker, Health, Passage};
 

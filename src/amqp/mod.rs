@@ -1,0 +1,15 @@
+//! Connections to a message broker that speaks AMQP 0-9-1 (RabbitMQ): which nodes it
+//! has, how they are reached and proven, and how a connection is opened and ended.
+//!
+//! What is published or consumed over it is the business of the rooms above.
+
+mod broker;
+mod connect;
+mod node;
+
+pub use broker::{BrokerConfig, ClientCertificate};
+pub use connect::{Connector, Link, told};
+pub use node::Node;
+
+/// The longest name AMQP can carry (bytes).
+pub const LONGEST: usize = 255;
