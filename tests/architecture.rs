@@ -15,7 +15,9 @@ use std::path::Path;
 const FLOORS: [&[&str]; 6] = [
     &["message", "key", "setting", "observe"],
     &["amqp"],
-    &["listen", "source", "verify", "ledger", "route", "deliver"],
+    &[
+        "listen", "consume", "source", "verify", "ledger", "route", "deliver",
+    ],
     &["config", "gateway", "admin"],
     &["app"],
     &["cli"],

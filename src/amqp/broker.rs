@@ -43,6 +43,13 @@ impl BrokerConfig {
             client: client?,
         })
     }
+
+    /// Whether it is the same virtual host of the same broker, as far as that can be
+    /// told without asking it: they have a node in common.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let mut nodes = self.nodes.iter();
+        nodes.any(|node| other.nodes.iter().any(|other| node.is_same(other)))
+    }
 }
 
 /// Its nodes, without a secret.

@@ -17,6 +17,21 @@ pub struct Node {
 }
 
 impl Node {
+    /// Whether it is the same virtual host of the same node, as far as that can be
+    /// told without asking it.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self.uri(), other.uri()) {
+            (Some(one), Some(other)) => {
+                let place = |uri: &AMQPUri| {
+                    let host = uri.authority.host.to_ascii_lowercase();
+                    (host, uri.authority.port, uri.vhost.clone())
+                };
+                place(one) == place(other)
+            }
+            _ => self.secret.source() == other.secret.source(),
+        }
+    }
+
     /// Where it is, if that was read. It holds a password.
     pub(super) fn uri(&self) -> Option<&AMQPUri> {
         self.url.as_ref().map(|(_, uri)| uri)

@@ -8,6 +8,7 @@ mod build;
 mod door;
 mod drain;
 mod housekeeping;
+mod queues;
 mod subject;
 mod watch;
 
@@ -26,6 +27,7 @@ use crate::observe::{Clock, Metrics};
 use crate::setting::{Place, Problem, Problems, Severity};
 use build::{Current, build};
 use door::Doors;
+use queues::Queues;
 
 /// What a configuration was read from, and is read from again at a reload.
 #[derive(Clone, Debug)]
@@ -111,6 +113,7 @@ pub(crate) struct State {
     current: ArcSwap<Current>,
     written: Written,
     doors: Doors,
+    queues: Queues,
     phase: AtomicU8,
     /// One reload at a time.
     reloading: Mutex<()>,
@@ -140,6 +143,11 @@ impl App {
         let open_files = raise_open_files(reserved_files(&config));
         let current = build(config, &shared, None).map_err(StartError::Problems)?;
         let doors = Doors::bind(&current.config, open_files).map_err(StartError::Problems)?;
+        // What cannot be used is to be told before anything is served.
+        let queues = Queues::default();
+        queues
+            .prepare(&current.config, &shared)
+            .map_err(StartError::Problems)?;
         current.tell_dangers();
         Ok(Self {
             state: Arc::new(State {
@@ -147,6 +155,7 @@ impl App {
                 current: ArcSwap::from_pointee(current),
                 written,
                 doors,
+                queues,
                 phase: AtomicU8::new(Phase::Starting as u8),
                 reloading: Mutex::new(()),
                 open_files,
@@ -170,6 +179,18 @@ impl App {
         if let Err(error) = state.doors.open(&state) {
             tracing::error!(%error, "the listeners cannot be served");
             return Ended::Cut;
+        }
+        let prepared = {
+            let current = state.current.load();
+            state.queues.prepare(&current.config, &state.shared)
+        };
+        match prepared {
+            Ok(prepared) => state.queues.change(&state, prepared),
+            Err(problems) => {
+                // They were prepared once before anything was bound.
+                tracing::error!(%problems, "the queues cannot be read");
+                return Ended::Cut;
+            }
         }
         let housekeeping = tokio::spawn(housekeeping::run(Arc::clone(&state)));
         let reload_wanted = Arc::new(Notify::new());
@@ -265,6 +286,7 @@ impl State {
         let (config, warnings) = self.written.load()?;
         let old = self.current.load_full();
         let new = build(config, &self.shared, Some(&old))?;
+        let queues = self.queues.prepare(&new.config, &self.shared)?;
         // The last thing that can fail: from here on the new one is in force.
         self.doors.change(self, &new.config)?;
         let server = &new.config.server;
@@ -274,6 +296,7 @@ impl State {
         new.tell_dangers();
         new.tell_restarts(&old.config);
         self.current.store(Arc::new(new));
+        self.queues.change(self, queues);
         for destination in &self.current.load().destinations {
             destination.reopen();
         }

@@ -156,6 +156,11 @@ impl Destination {
         self.required
     }
 
+    /// How many deliveries it takes at once.
+    pub fn room(&self) -> usize {
+        self.room
+    }
+
     /// Whether the event has all that this destination cannot do without, as a type
     /// where a name on the broker is made of it.
     pub fn takes(&self, event: &Event) -> bool {

@@ -22,6 +22,7 @@ mod file_destination;
 mod hang_up;
 mod http_destination;
 mod logs;
+mod queue_source;
 mod rabbitmq;
 mod rabbitmq_script;
 mod reload;

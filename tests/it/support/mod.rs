@@ -5,6 +5,7 @@
 mod amqp;
 mod broker;
 mod gateway;
+mod queues;
 mod sender;
 mod upstream;
 

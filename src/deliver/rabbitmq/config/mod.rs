@@ -54,6 +54,14 @@ pub enum RabbitTarget {
 }
 
 impl RabbitTarget {
+    /// The queue it is, if it is one and has a name of its own.
+    pub fn queue(&self) -> Option<&str> {
+        match self {
+            RabbitTarget::Exchange { .. } => None,
+            RabbitTarget::Queue { queue, .. } => queue.constant(),
+        }
+    }
+
     /// Exchange and routing key.
     pub(in crate::deliver::rabbitmq) fn templates(&self) -> (&Template, &Template) {
         match self {
