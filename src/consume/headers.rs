@@ -103,3 +103,170 @@ fn text(value: &AMQPValue) -> Option<HeaderValue> {
         | AMQPValue::Void => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lapin::types::{ByteArray, FieldArray, LongString, ShortString};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn long(text: &str) -> AMQPValue {
+        AMQPValue::LongString(text.into())
+    }
+
+    fn converted(headers: impl IntoIterator<Item = (ShortString, AMQPValue)>) -> HeaderMap {
+        let mut table = FieldTable::default();
+        for (name, value) in headers {
+            table.insert(name, value);
+        }
+        of(&BasicProperties::default().with_headers(table))
+    }
+
+    #[test]
+    fn every_way_to_write_a_text_is_read() {
+        let map = converted([
+            ("a".into(), long("long")),
+            ("b".into(), AMQPValue::ShortString("short".into())),
+            ("c".into(), AMQPValue::ByteArray(b"bytes".as_slice().into())),
+            (
+                "Webhook-Timestamp".into(),
+                AMQPValue::LongLongInt(1_649_367_553),
+            ),
+            ("e".into(), AMQPValue::Timestamp(7)),
+            ("f".into(), AMQPValue::ShortShortInt(-7)),
+            ("g".into(), AMQPValue::LongUInt(u32::MAX)),
+        ]);
+        for (name, value) in [
+            ("a", "long"),
+            ("b", "short"),
+            ("c", "bytes"),
+            ("webhook-timestamp", "1649367553"),
+            ("e", "7"),
+            ("f", "-7"),
+            ("g", "4294967295"),
+        ] {
+            assert_eq!(map[name], value);
+        }
+    }
+
+    #[test]
+    fn the_properties_beat_headers_of_their_name() {
+        let mut table = FieldTable::default();
+        table.insert("Content-Type".into(), long("text/plain"));
+        table.insert("content-encoding".into(), long("br"));
+        let properties = BasicProperties::default()
+            .with_headers(table)
+            .with_content_type("application/json".into())
+            .with_content_encoding("a\nb".into());
+        let map = of(&properties);
+        assert_eq!(map[CONTENT_TYPE], "application/json");
+        assert_eq!(
+            map[CONTENT_ENCODING], "br",
+            "a property that is no header is none"
+        );
+        assert_eq!(map.len(), 2);
+    }
+
+    #[test]
+    fn what_is_ours_or_between_two_hops_is_left_out() {
+        let map = converted([
+            ("hookward-source".into(), long("forged")),
+            ("Hookward-Anything".into(), long("forged")),
+            ("connection".into(), long("content-type")),
+            ("hookwards".into(), long("kept")),
+            ("hookwärd-".into(), long("no name")),
+            ("a b".into(), long("no name")),
+            ("".into(), long("no name")),
+        ]);
+        assert_eq!(map.keys().collect::<Vec<_>>(), ["hookwards"]);
+    }
+
+    #[test]
+    fn a_signature_header_that_is_no_text_is_there_all_the_same() {
+        for value in [
+            AMQPValue::Void,
+            AMQPValue::Boolean(true),
+            AMQPValue::Double(1.5),
+            AMQPValue::FieldTable(FieldTable::default()),
+            AMQPValue::FieldArray(FieldArray::default()),
+            long("a\r\nb"),
+            AMQPValue::ByteArray(ByteArray::from(b"\0".as_slice())),
+        ] {
+            let map = converted([("svix-id".into(), value.clone()), ("other".into(), value)]);
+            assert_eq!(map["svix-id"], "");
+            assert_eq!(map.len(), 1);
+        }
+    }
+
+    #[test]
+    fn two_spellings_of_a_name_are_two_headers() {
+        let map = converted([
+            ("Svix-Id".into(), long("a")),
+            ("svix-id".into(), long("b")),
+            ("SVIX-ID".into(), long("c")),
+        ]);
+        assert_eq!(map.get_all("svix-id").iter().count(), 3);
+    }
+
+    #[test]
+    fn a_crowd_of_headers_does_not_push_the_signature_out() {
+        let crowd = (0..40_000).map(|number| (format!("a{number}").into(), long("x")));
+        let map = converted(crowd.chain([("webhook-id".into(), long("msg_1"))]));
+        assert_eq!(map["webhook-id"], "msg_1");
+        assert_eq!(map.len(), MOST + 1);
+    }
+
+    fn any_value() -> impl Strategy<Value = AMQPValue> {
+        let bytes = || prop::collection::vec(any::<u8>(), 0..40);
+        let leaf = prop_oneof![
+            bytes().prop_map(|b| AMQPValue::LongString(LongString::from(b))),
+            bytes().prop_map(|b| AMQPValue::ByteArray(b.into())),
+            ".{0,40}".prop_map(|t| AMQPValue::ShortString(t.into())),
+            any::<i64>().prop_map(AMQPValue::LongLongInt),
+            any::<u64>().prop_map(AMQPValue::Timestamp),
+            any::<f64>().prop_map(AMQPValue::Double),
+            any::<bool>().prop_map(AMQPValue::Boolean),
+            Just(AMQPValue::Void),
+        ];
+        leaf.prop_recursive(4, 16, 4, |inner| {
+            prop::collection::vec((".{0,9}", inner), 0..4).prop_map(|entries| {
+                let mut table = FieldTable::default();
+                for (name, value) in entries {
+                    table.insert(name.into(), value);
+                }
+                AMQPValue::FieldTable(table)
+            })
+        })
+    }
+
+    fn any_name() -> impl Strategy<Value = String> {
+        prop_oneof![
+            ".{0,40}",
+            "[Ss]vix-(id|timestamp|signature)",
+            "[Ww]ebhook-(id|ID|timestamp|signature)",
+            "[Hh]ookward-[a-z]{0,5}",
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_producer_writes_is_headers_or_nothing(
+            entries in prop::collection::vec((any_name(), any_value()), 0..30),
+        ) {
+            let mut spelled = std::collections::BTreeSet::new();
+            for (name, _) in &entries {
+                if of_a_family(name).is_some() {
+                    spelled.insert(name.clone());
+                }
+            }
+            let entries = entries.into_iter();
+            let map = converted(entries.map(|(name, value)| (name.into(), value)));
+            prop_assert!(map.keys().all(|name| !name.as_str().starts_with("hookward-")));
+            prop_assert!(!map.contains_key(CONNECTION));
+            let family = map.keys().filter(|name| of_a_family(name.as_str()).is_some());
+            let there: usize = family.map(|name| map.get_all(name).iter().count()).sum();
+            prop_assert_eq!(there, spelled.len(), "each signature header counts");
+        }
+    }
+}

@@ -18,6 +18,7 @@ mod answers;
 mod bounds;
 mod cli;
 mod configuration;
+mod durable_bridge;
 mod file_destination;
 mod hang_up;
 mod http_destination;
