@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use crate::setting::trusting;
 
 use super::BrokerConfig;
+use super::guard::{Guarded, guarded_runtime};
 use super::node::is_tls;
 
 /// Opens connections to the nodes of one broker.
@@ -114,13 +115,13 @@ impl Connector {
         };
         let options =
             ConnectionProperties::default().with_connection_name(self.name.as_str().into());
-        let once = Mutex::new(Some(stream));
+        let once = Mutex::new(Some(AsyncTcpStream::Plain(Guarded::over(stream))));
         let hand_over = async move |_, _| {
             let mut once = once.lock().unwrap_or_else(PoisonError::into_inner);
             let gone = || io::Error::from(io::ErrorKind::NotConnected);
             once.take().ok_or_else(|| gone().into())
         };
-        let connection = Connection::connector(uri.clone(), runtime, hand_over, options)
+        let connection = Connection::connector(uri.clone(), guarded_runtime(), hand_over, options)
             .await
             .map_err(|error| told(&error))?;
         Ok(Link {

@@ -14,7 +14,7 @@ use lapin::types::{AMQPValue, FieldTable, LongString};
 use rustix::process::Signal;
 
 use crate::support::{
-    Broker, Gateway, Message, OTHER_KEY, Reply, Upstream, before_the_next_look, sign, within,
+    Broker, Gateway, Message, OTHER_KEY, Reply, Rude, Upstream, before_the_next_look, sign, within,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -33,6 +33,8 @@ async fn what_is_in_a_queue_arrives() {
     kept("what never will be taken is a dead letter at once");
     any_producer_may_sign(&broker).await;
     kept("any producer may sign, under either family");
+    no_producer_can_stop_a_queue(&broker).await;
+    kept("no producer can stop a queue, or hookward, with what it writes");
     a_service_that_is_down_is_tried_again(&broker).await;
     kept("a service that is down is tried again, and gets everything once");
     after_its_last_attempt_it_is_a_dead_letter(&broker).await;
@@ -293,6 +295,36 @@ async fn any_producer_may_sign(broker: &Broker) {
         assert_eq!(found, 1.0, "{reason}");
     }
     stopped(gateway).await;
+}
+
+async fn no_producer_can_stop_a_queue(broker: &Broker) {
+    broker.queue_with_the_dead("rude").await;
+    let service = Upstream::start().await;
+    let gateway = consuming(&reading(broker, "rude", service.url(), "")).await;
+    let mut rude = Rude::connect(broker).await;
+    // A name that is no UTF-8, and tables in tables, as many as fit into a frame.
+    rude.publish("rude", b"\x02\xff\xfeS\0\0\0\x01x").await;
+    let mut nested = Vec::new();
+    for inside in (0..19_000u32).rev() {
+        nested.extend(b"\0F");
+        nested.extend((inside * 6).to_be_bytes());
+    }
+    rude.publish("rude", &nested).await;
+    ended(&gateway, "refused", 2).await;
+    broker
+        .producer("rude")
+        .await
+        .publish(&Message::new("behind"))
+        .await;
+    ended(&gateway, "accepted", 1).await;
+    assert_eq!(service.only().id(), "behind");
+    assert_eq!(
+        gateway.stderr().matches("consuming from the queue").count(),
+        1
+    );
+    stopped(gateway).await;
+    assert_eq!(broker.waiting("rude").await, 0);
+    broker.until_waiting("rude.dead", 2).await;
 }
 
 async fn a_service_that_is_down_is_tried_again(broker: &Broker) {

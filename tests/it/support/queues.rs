@@ -3,6 +3,8 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use lapin::{BasicProperties, Channel};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use super::{Broker, Message, Sealed, before_the_next_look, text, within};
 
@@ -100,5 +102,67 @@ impl Broker {
             }
         })
         .await;
+    }
+}
+
+/// A producer that writes frames as no library would.
+pub struct Rude(TcpStream);
+
+impl Rude {
+    /// Logs in, and opens channel 1.
+    pub async fn connect(broker: &Broker) -> Self {
+        let stream = TcpStream::connect(broker.address()).await.unwrap();
+        let mut rude = Self(stream);
+        rude.0.write_all(b"AMQP\0\0\x09\x01").await.unwrap();
+        rude.answered().await;
+        let login = b"\0\0\0\0\x05PLAIN\0\0\0\x0c\0guest\0guest\x05en_US";
+        rude.method(0, (10, 11), login).await;
+        rude.answered().await;
+        rude.method(0, (10, 31), b"\x07\xff\0\x02\0\0\0\0").await;
+        rude.method(0, (10, 40), b"\x01/\0\0").await;
+        rude.answered().await;
+        rude.method(1, (20, 10), b"\0").await;
+        rude.answered().await;
+        rude
+    }
+
+    /// Publishes with this table of headers, byte for byte.
+    pub async fn publish(&mut self, queue: &str, table: &[u8]) {
+        let mut publish = vec![0, 0, 0, u8::try_from(queue.len()).unwrap()];
+        publish.extend_from_slice(queue.as_bytes());
+        publish.push(0);
+        self.method(1, (60, 40), &publish).await;
+        let mut header = vec![0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0x20, 0];
+        header.extend(u32::try_from(table.len()).unwrap().to_be_bytes());
+        header.extend_from_slice(table);
+        self.frame(2, 1, &header).await;
+        self.frame(3, 1, b"{}").await;
+    }
+
+    async fn answered(&mut self) {
+        within("an answer", async {
+            let mut head = [0; 7];
+            self.0.read_exact(&mut head).await.unwrap();
+            let length = u32::from_be_bytes([head[3], head[4], head[5], head[6]]);
+            let mut rest = vec![0; length as usize + 1];
+            self.0.read_exact(&mut rest).await.unwrap();
+        })
+        .await;
+    }
+
+    async fn method(&mut self, channel: u16, id: (u16, u16), arguments: &[u8]) {
+        let mut payload = id.0.to_be_bytes().to_vec();
+        payload.extend(id.1.to_be_bytes());
+        payload.extend_from_slice(arguments);
+        self.frame(1, channel, &payload).await;
+    }
+
+    async fn frame(&mut self, kind: u8, channel: u16, payload: &[u8]) {
+        let mut frame = vec![kind];
+        frame.extend(channel.to_be_bytes());
+        frame.extend(u32::try_from(payload.len()).unwrap().to_be_bytes());
+        frame.extend_from_slice(payload);
+        frame.push(0xce);
+        self.0.write_all(&frame).await.unwrap();
     }
 }
