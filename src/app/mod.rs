@@ -8,6 +8,7 @@ mod build;
 mod door;
 mod drain;
 mod housekeeping;
+mod queues;
 mod subject;
 mod watch;
 
@@ -26,6 +27,7 @@ use crate::observe::{Clock, Logs, Metrics};
 use crate::setting::{Place, Problem, Problems, Severity};
 use build::{Current, build};
 use door::Doors;
+use queues::Queues;
 use watch::Watch;
 
 /// What a configuration was read from, and is read from again at a reload.
@@ -103,6 +105,7 @@ pub(crate) struct State {
     current: ArcSwap<Current>,
     written: Written,
     doors: Doors,
+    queues: Queues,
     phase: AtomicU8,
     /// The files of the configuration in force, as they were when it was read; none
     /// while they are not watched, or being looked at.
@@ -133,6 +136,11 @@ impl App {
         );
         let shared = Arc::new(Shared::new(ledger, clock, metrics, limits));
         let current = build(config, &shared, None).map_err(StartError::Problems)?;
+        // What cannot be used is to be told before anything is served.
+        let queues = Queues::default();
+        queues
+            .prepare(&current.config, &shared)
+            .map_err(StartError::Problems)?;
         let workers = Workers::start()
             .map_err(|error| StartError::Other(format!("cannot start threads: {error}")))?;
         let doors = Doors::bind(&current.config, workers.crew()).map_err(StartError::Problems)?;
@@ -145,6 +153,7 @@ impl App {
                 current: ArcSwap::from_pointee(current),
                 written,
                 doors,
+                queues,
                 phase: AtomicU8::new(Phase::Starting as u8),
                 watch: std::sync::Mutex::new(watch),
                 reloading: Mutex::new(()),
@@ -171,6 +180,18 @@ impl App {
         if let Err(error) = state.doors.open(&state) {
             tracing::error!(%error, "the listeners cannot be served");
             return Ended::Cut;
+        }
+        let prepared = {
+            let current = state.current.load();
+            state.queues.prepare(&current.config, &state.shared)
+        };
+        match prepared {
+            Ok(prepared) => state.queues.change(&state, prepared),
+            Err(problems) => {
+                // They were prepared once before anything was bound.
+                tracing::error!(%problems, "the queues cannot be read");
+                return Ended::Cut;
+            }
         }
         let housekeeping = tokio::spawn(housekeeping::run(Arc::clone(&state)));
         let reload_wanted = Arc::new(Notify::new());
@@ -273,6 +294,7 @@ impl State {
         let watch = Watch::wanted(&config);
         let old = self.current.load_full();
         let new = build(config, &self.shared, Some(&old))?;
+        let queues = self.queues.prepare(&new.config, &self.shared)?;
         // The last thing that can fail: from here on the new one is in force.
         self.doors.change(self, &new.config)?;
         let server = &new.config.server;
@@ -291,6 +313,7 @@ impl State {
         self.doors.show(&self.shared.metrics);
         self.current.store(Arc::new(new));
         *self.watching() = watch;
+        self.queues.change(self, queues);
         for destination in &self.current.load().destinations {
             destination.reopen();
         }

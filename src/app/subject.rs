@@ -17,13 +17,12 @@ pub(super) struct Admin(pub(super) Arc<State>);
 impl Subject for Admin {
     fn readiness(&self) -> Readiness {
         let current = self.0.current.load();
+        let destinations = current.destinations.iter();
+        let mut degraded = self.0.queues.degraded();
+        degraded.extend(destinations.filter_map(|destination| destination.degraded()));
         Readiness {
             not_ready: self.0.phase().not_ready(),
-            degraded: current
-                .destinations
-                .iter()
-                .filter_map(|destination| destination.degraded())
-                .collect(),
+            degraded,
         }
     }
 
@@ -120,6 +119,7 @@ impl State {
         SourceStatus {
             name: name.to_owned(),
             path: source.source.path.clone(),
+            queue: source.queue.as_ref().map(ToString::to_string),
             unverified: matches!(source.verify.keys, VerifyKeys::DangerouslyUnverified),
             last_verified: when(metrics.source(name).last_verified.get()),
             keys: keys

@@ -32,7 +32,7 @@ impl Fanout<'_> {
     pub(super) async fn deliver(
         &self,
         mut plan: SmallVec<[usize; 4]>,
-        mut reservation: Option<Reservation<Outcome>>,
+        reservation: Option<Reservation<Outcome>>,
     ) -> Outcome {
         if let Some(reservation) = &reservation {
             plan.retain(|number| !reservation.has_receipt(&self.target(*number).name));

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use http::StatusCode;
 use tracing::Level;
 
+use crate::consume::Verdict;
 use crate::deliver::Failure;
 use crate::observe::{AttemptOutcome, RefusalReason, RequestResult};
 use crate::verify::Rejection;
@@ -146,6 +147,33 @@ impl Refusal {
                 return None;
             }
         })
+    }
+
+    /// What becomes of a message of a queue. A destination that failed uses an
+    /// attempt up; what is hookward's own, to be busy or stopping or without its
+    /// ledger, does not: nothing is to end as a dead letter because of that.
+    pub(crate) fn verdict(&self) -> Verdict {
+        match self {
+            Refusal::Busy(_)
+            | Refusal::Draining
+            | Refusal::LedgerAway
+            | Refusal::InFlight
+            | Refusal::Slow
+            | Refusal::Broken => Verdict::Later,
+            Refusal::Undelivered(undelivered) => match undelivered.result() {
+                RequestResult::Busy => Verdict::Later,
+                _ => Verdict::Again,
+            },
+            Refusal::UnknownPath
+            | Refusal::Method
+            | Refusal::Forbidden
+            | Refusal::Rejected(_)
+            | Refusal::TooLarge
+            | Refusal::Untyped
+            | Refusal::Unnamed(_)
+            | Refusal::Unmatched
+            | Refusal::Conflict { .. } => Verdict::Rejected,
+        }
     }
 
     /// How loud it is logged: a stranger's mistake is `info`, an event that was

@@ -6,7 +6,7 @@ const MARKER: &str = "HuSh7MaRkEr";
 
 /// Values that a good configuration shows: files, types, names of headers, names on
 /// a broker.
-const SHOWN: [&str; 10] = [
+const SHOWN: [&str; 11] = [
     "listen",
     "path",
     "cert",
@@ -15,6 +15,7 @@ const SHOWN: [&str; 10] = [
     "types",
     "forward_headers",
     "exchange",
+    "queue",
     "message_id",
     "routing_key",
 ];

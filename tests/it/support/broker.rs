@@ -110,6 +110,11 @@ impl Broker {
         format!("amqp://guest:guest@127.0.0.1:{}", self.port)
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> (&'static str, u16) {
+        ("127.0.0.1", self.port)
+    }
+
     /// Its URL over TLS, where it wants to see a certificate too.
     pub fn tls_url(&self) -> String {
         format!("amqps://guest:guest@localhost:{}", self.tls)
