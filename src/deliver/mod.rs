@@ -34,7 +34,7 @@ pub use breaker::CircuitState;
 pub use config::{BreakerConfig, DestinationConfig, KindConfig};
 pub use failure::{Failure, Reason};
 pub use file::FileConfig;
-pub use http::{Ca, HttpConfig, RetryConfig, RetryOn, Target};
+pub use http::{HttpConfig, RetryConfig, RetryOn, Target};
 pub use rabbitmq::{
     Argument, ClientCertificate, Declare, Node, RabbitConfig, RabbitTarget, Template,
 };

@@ -7,11 +7,11 @@ use lapin::tcp::{AsyncTcpStream, RustlsConnector};
 use lapin::types::ShortString;
 use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use socket2::{SockRef, Socket};
 use tokio::time::timeout;
 
-use crate::deliver::http::roots;
+use crate::setting::trusting;
 
 use super::config::{RabbitConfig, is_tls};
 
@@ -164,13 +164,7 @@ pub(super) fn told(error: &lapin::Error) -> String {
 }
 
 fn tls(config: &RabbitConfig) -> Result<ClientConfig, String> {
-    let roots: RootCertStore = roots(config.ca.as_ref())?;
-    // Never the process's default: in some builds there are two to choose from.
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| format!("TLS cannot be set up: {error}"))?
-        .with_root_certificates(roots);
+    let builder = trusting(config.ca.as_ref())?;
     match &config.client {
         None => Ok(builder.with_no_client_auth()),
         Some(client) => {

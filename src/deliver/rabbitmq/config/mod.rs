@@ -11,9 +11,8 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::deliver::config::positive;
-use crate::deliver::http::{self, Ca};
 use crate::message::Family;
-use crate::setting::{Entry, Secret, SecretReader, Section};
+use crate::setting::{Ca, Entry, Secret, SecretReader, Section, ca};
 
 use super::template::Template;
 
@@ -141,7 +140,7 @@ impl RabbitConfig {
         }
         let headers = headers(section);
         let confirm_timeout = positive(section, "confirm_timeout", CONFIRM_TIMEOUT);
-        let ca = http::ca(section);
+        let ca = ca(section);
         let client = client(section);
         let declare = match &target {
             Some(target) => declare(section, target),
