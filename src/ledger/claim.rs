@@ -39,7 +39,7 @@ pub struct BodyDigest([u8; 16]);
 impl BodyDigest {
     /// The digest of `body`.
     pub fn of(body: &[u8]) -> Self {
-        Self(xxh3_128(body).to_ne_bytes())
+        Self(xxh3_128(body).to_le_bytes())
     }
 }
 
