@@ -33,6 +33,12 @@ impl Current {
         if self.config.log != old.log {
             tracing::warn!("`log.level` and `log.format` take effect at the next start");
         }
+        let prefix = |config: &Config| config.ledger.redis.as_ref().map(|r| r.prefix.clone());
+        if prefix(&self.config) != prefix(old) {
+            tracing::warn!(
+                "whether there is a `ledger.redis`, and its `prefix`, take effect at the next start"
+            );
+        }
     }
 }
 

@@ -48,6 +48,8 @@ pub enum Refusal {
     InFlight,
     /// Required destinations did not accept.
     Undelivered(Arc<Undelivered>),
+    /// The same id ran on another replica, and this is what it was answered there.
+    Elsewhere(RequestResult),
 }
 
 /// The required destinations that did not accept, and why.
@@ -120,6 +122,7 @@ impl Refusal {
             Refusal::LedgerAway => RequestResult::Unavailable,
             Refusal::InFlight => RequestResult::InFlight,
             Refusal::Undelivered(undelivered) => undelivered.result(),
+            Refusal::Elsewhere(result) => *result,
         })
     }
 
@@ -137,7 +140,7 @@ impl Refusal {
             Refusal::Conflict { .. } => RefusalReason::Conflict,
             Refusal::LedgerAway => RefusalReason::Unavailable,
             Refusal::InFlight => RefusalReason::InFlight,
-            Refusal::Undelivered(undelivered) => match undelivered.result() {
+            Refusal::Undelivered(_) | Refusal::Elsewhere(_) => match self.result()? {
                 RequestResult::Unavailable => RefusalReason::Unavailable,
                 RequestResult::Busy => RefusalReason::Busy,
                 _ => return None,
@@ -154,6 +157,7 @@ impl Refusal {
         match self {
             Refusal::LedgerAway => Level::ERROR,
             Refusal::Undelivered(_)
+            | Refusal::Elsewhere(_)
             | Refusal::Busy(_)
             | Refusal::InFlight
             | Refusal::Conflict { .. } => Level::WARN,
@@ -211,6 +215,7 @@ impl fmt::Display for Refusal {
             Refusal::Unmatched => f.write_str("no route takes it"),
             Refusal::Conflict { .. } => f.write_str("delivered before with another body"),
             Refusal::LedgerAway => f.write_str("the ledger's store is away"),
+            Refusal::Elsewhere(_) => f.write_str("not delivered, by another replica: see its log"),
             Refusal::InFlight => {
                 f.write_str("the same id was still running at the end of the budget")
             }

@@ -54,6 +54,11 @@ impl<A> Ledger<A> {
         at: SystemTime,
     ) {
         let id = IdDigest::of(source, id);
+        if let Some(redis) = self.store.shared() {
+            return self
+                .accept_late_shared(redis, id, destination, millis(at))
+                .await;
+        }
         let Some(held) = self.hold(id).await else {
             return;
         };

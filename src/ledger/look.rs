@@ -71,6 +71,9 @@ impl<A> Ledger<A> {
         {
             return Ok(Some(self.look_at_run(run)));
         }
+        if let Some(redis) = self.store.shared() {
+            return self.lookup_shared(redis, id).await;
+        }
         let record = self.recall(id).await?;
         Ok(record.map(|record| self.look_at_record(&record)))
     }
@@ -87,6 +90,9 @@ impl<A> Ledger<A> {
         destination: Option<&str>,
     ) -> Result<Forgotten, LedgerAway> {
         let id = IdDigest::of(source, id);
+        if let Some(redis) = self.store.shared() {
+            return self.forget_shared(redis, id, destination).await;
+        }
         let Some(held) = self.hold(id).await else {
             return Ok(Forgotten::Running);
         };
@@ -118,6 +124,9 @@ impl<A> Ledger<A> {
     /// When the store is away; some are forgotten then, and not others.
     pub async fn forget_since(&self, source: &str, since: SystemTime) -> Result<u64, LedgerAway> {
         let since = millis(since);
+        if let Some(redis) = self.store.shared() {
+            return self.forget_since_shared(redis, source, since).await;
+        }
         let Some(number) = self.names.number(source) else {
             return Ok(0);
         };
@@ -162,7 +171,7 @@ impl<A> Ledger<A> {
         Ok(ids.len() as u64)
     }
 
-    fn look_at_record(&self, record: &Record) -> Look {
+    pub(super) fn look_at_record(&self, record: &Record) -> Look {
         let destinations = record.receipts.iter().filter_map(|receipt| {
             let at = record.first.saturating_add(u64::from(receipt.after));
             Some((self.names.name(receipt.destination)?, time(at)))

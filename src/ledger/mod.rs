@@ -41,8 +41,10 @@ mod forgetting;
 mod keeping;
 mod look;
 mod record;
+mod redis;
 mod run;
 mod settled;
+mod sharing;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -56,11 +58,13 @@ use std::time::SystemTime;
 pub use claim::{BodyDigest, Claim};
 pub use config::LedgerConfig;
 pub use look::{Forgotten, Look, LookState};
-pub use run::{Reservation, Waiter};
+pub use redis::{RedisConfig, RedisUrl, WhenAway};
+pub use run::{Reservation, Told, Waiter};
 
 use claim::{ByDigest, IdDigest};
 use forgetting::Forgetting;
 use record::{Millis, Names, Record, Verdict, duration_millis, time};
+use redis::Redis;
 use run::Run;
 use settled::{Known, Settled};
 use store::Store;
@@ -154,6 +158,18 @@ impl<A> Ledger<A> {
         Self::with(Store::Memory, Arc::default(), config, (metrics, clock))
     }
 
+    /// A ledger in Redis, which begins to connect. To be called in a tokio runtime.
+    pub fn in_redis(
+        redis: &RedisConfig,
+        config: &LedgerConfig,
+        metrics: LedgerMetrics,
+        clock: Clock,
+    ) -> Arc<Self> {
+        let names = Arc::<Names>::default();
+        let redis = Redis::open(redis.clone(), Arc::clone(&names), metrics.clone());
+        Self::with(Store::Redis(redis), names, config, (metrics, clock))
+    }
+
     /// A ledger on a store; `names` are those that the store's records go by.
     fn with(
         store: Store,
@@ -168,6 +184,9 @@ impl<A> Ledger<A> {
         } else {
             forgetting
         });
+        if let Some(redis) = store.shared() {
+            redis.forgets_by(&forgetting);
+        }
         let settled = Settled::new(config.max_entries, Arc::clone(&forgetting));
         let shard = || Shard {
             running: HashMap::default(),
@@ -190,6 +209,9 @@ impl<A> Ledger<A> {
     pub async fn reserve(self: &Arc<Self>, claim: Claim) -> Result<Reserved<A>, LedgerAway> {
         let id = IdDigest::of(&claim.source, claim.id.as_str());
         let now = self.forgetting.saw(claim.now);
+        if let Some(redis) = self.store.shared() {
+            return self.reserve_shared(redis, id, claim).await;
+        }
         let reservation = {
             let mut shard = self.shard(id);
             if let Some(run) = shard.running.get(&id) {
@@ -280,6 +302,9 @@ impl<A> Ledger<A> {
     /// cannot be resized, and ids must not be known in two orders. Wants a
     /// thread that may block.
     pub fn reconfigure(&self, config: &LedgerConfig) {
+        if let (Some(redis), Some(config)) = (self.store.shared(), &config.redis) {
+            redis.reconfigure(config);
+        }
         self.forgetting
             .set_retention(duration_millis(config.retention));
         let mut shards: Vec<_> = self.shards.iter().map(lock).collect();

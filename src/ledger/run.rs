@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::claim::IdDigest;
 use super::record::{Millis, Record, Standing, millis};
+use super::redis::{Elsewhere, Redis};
 use super::{BodyDigest, Claim, Ledger, LedgerAway};
 
 /// One run of an id: what it started from and how far it is. Shared by the
@@ -182,18 +183,34 @@ impl<A> Reservation<A> {
         delivered: bool,
         answer: A,
         now: SystemTime,
-    ) -> Result<(), LedgerAway> {
+    ) -> Result<(), LedgerAway>
+    where
+        A: Told,
+    {
         let now = self.ledger.forgetting.saw(now);
         let failed = self.knows_no_receipt();
         let mut record = self.outcome(delivered, failed, Some(now));
         if self.ledger.store.is_asked() {
             self.writing = record.map(Box::new);
             let receipts = self.writing.as_deref().filter(|r| !r.is_failed());
-            self.ledger.store.settle(self.id, receipts).await?;
+            let shared = self.ledger.store.shared();
+            if let Some(redis) = shared {
+                redis.tell(self.id, answer.write());
+            }
+            let written = self.ledger.store.settle(self.id, receipts).await;
+            if written.is_err() && !shared.is_some_and(Redis::goes_on_alone) {
+                return written;
+            }
             record = self.writing.take().map(|record| *record);
+            if shared.is_some() {
+                self.ledger.end_shared(self.id, record, written.is_ok());
+            } else {
+                self.ledger.end(self.id, record);
+            }
+        } else {
+            self.ledger.end(self.id, record);
         }
         self.settled = true;
-        self.ledger.end(self.id, record);
         self.run.finish(Some(answer));
         Ok(())
     }
@@ -204,6 +221,13 @@ impl<A> Reservation<A> {
         let accepted = self.run.accepted();
         (delivered || failed || !accepted.is_empty())
             .then(|| self.record(delivered, &accepted, now))
+    }
+
+    /// Ends what did not run here, as it ended elsewhere.
+    fn ends_with(mut self, answer: A) {
+        self.settled = true;
+        self.ledger.end(self.id, None);
+        self.run.finish(Some(answer));
     }
 
     /// Whether nobody had accepted the id before this run.
@@ -244,6 +268,10 @@ impl<A> Drop for Reservation<A> {
         }
         let record = self.writing.take().map(|record| *record);
         let record = record.or_else(|| self.outcome(false, false, None));
+        // With receipts it is given back when those are written.
+        if let (None, Some(redis)) = (&record, self.ledger.store.shared()) {
+            redis.give_back(self.id);
+        }
         self.ledger.end_unwritten(self.id, record);
         self.run.finish(None);
     }
@@ -257,17 +285,39 @@ impl<A> fmt::Debug for Reservation<A> {
     }
 }
 
+/// What those who wait for a running id are told, as other replicas are told it.
+pub trait Told: Clone {
+    /// As a few words of text; an empty one is not told.
+    fn write(&self) -> String;
+    /// From that text; none when it is none of this version's.
+    fn read(text: &str) -> Option<Self>;
+}
+
 /// A place among those who wait for a running id.
 pub struct Waiter<A> {
-    run: Arc<Run<A>>,
+    place: Place<A>,
     body_differs: bool,
+}
+
+enum Place<A> {
+    Here(Arc<Run<A>>),
+    /// It runs on another replica. One waits for that, and holds the id here so
+    /// that all others wait for the one.
+    Elsewhere(Box<(Reservation<A>, Elsewhere)>),
 }
 
 impl<A> Waiter<A> {
     pub(super) fn new(run: &Arc<Run<A>>, claim: &Claim) -> Self {
         Self {
-            run: Arc::clone(run),
+            place: Place::Here(Arc::clone(run)),
             body_differs: run.body != claim.body,
+        }
+    }
+
+    pub(super) fn elsewhere(reservation: Reservation<A>, elsewhere: Elsewhere) -> Self {
+        Self {
+            body_differs: elsewhere.body != reservation.claim.body,
+            place: Place::Elsewhere(Box::new((reservation, elsewhere))),
         }
     }
 
@@ -277,12 +327,26 @@ impl<A> Waiter<A> {
     }
 }
 
-impl<A: Clone> Waiter<A> {
+impl<A: Told> Waiter<A> {
     /// Waits until the run ends: its answer, or `None` when it was broken off and
     /// the id is free again. There is no deadline here; the caller brings one.
     pub async fn outcome(self) -> Option<A> {
-        self.run.ended().await;
-        self.run.outcome().flatten()
+        let (reservation, elsewhere) = match self.place {
+            Place::Elsewhere(place) => *place,
+            Place::Here(run) => {
+                run.ended().await;
+                return run.outcome().flatten();
+            }
+        };
+        let ledger = Arc::clone(&reservation.ledger);
+        let outcome = ledger.store.shared()?.outcome(reservation.id, &elsewhere);
+        // Where Redis is away the id is as good as free: asking again tells.
+        let outcome = A::read(&outcome.await.ok().flatten()?)?;
+        // Who waits here has the body of the first who came.
+        if !self.body_differs {
+            reservation.ends_with(outcome.clone());
+        }
+        Some(outcome)
     }
 }
 

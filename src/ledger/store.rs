@@ -1,6 +1,7 @@
 use super::LedgerAway;
 use super::claim::IdDigest;
 use super::record::{Millis, Record};
+use super::redis::Redis;
 
 /// Where ids and receipts are kept beyond this process; an arm a store.
 ///
@@ -17,6 +18,8 @@ use super::record::{Millis, Record};
 pub(super) enum Store {
     /// None: memory is all there is.
     Memory,
+    /// Redis, which replicas share.
+    Redis(Redis),
     /// One that does what a test says.
     #[cfg(test)]
     Scripted(super::tests::Scripted),
@@ -31,6 +34,15 @@ pub(super) struct Page {
 }
 
 impl Store {
+    /// The store that other replicas change too, if it is one. What memory knows
+    /// is not final there, and an id is claimed by other steps (`sharing.rs`).
+    pub(super) fn shared(&self) -> Option<&Redis> {
+        match self {
+            Store::Redis(redis) => Some(redis),
+            _ => None,
+        }
+    }
+
     /// Whether there is anything to ask.
     pub(super) fn is_asked(&self) -> bool {
         !matches!(self, Store::Memory)
@@ -52,6 +64,7 @@ impl Store {
         let _ = id;
         match self {
             Store::Memory => Ok(None),
+            Store::Redis(redis) => Ok(redis.look(id).await?.record),
             #[cfg(test)]
             Store::Scripted(scripted) => scripted.look(id).await,
         }
@@ -70,6 +83,7 @@ impl Store {
         let _ = (id, record);
         match self {
             Store::Memory => Ok(()),
+            Store::Redis(redis) => redis.settle(id, record).await,
             #[cfg(test)]
             Store::Scripted(scripted) => scripted.settle(id, record).await,
         }
@@ -83,6 +97,12 @@ impl Store {
         let _ = ids;
         match self {
             Store::Memory => Ok(()),
+            Store::Redis(redis) => {
+                for id in ids {
+                    redis.change(*id, |_| Some(None)).await?;
+                }
+                Ok(())
+            }
             #[cfg(test)]
             Store::Scripted(scripted) => scripted.forget(ids),
         }
@@ -102,6 +122,8 @@ impl Store {
         let _ = (source, since, from);
         match self {
             Store::Memory => Ok(Page::default()),
+            // It forgets by time itself.
+            Store::Redis(_) => Ok(Page::default()),
             #[cfg(test)]
             Store::Scripted(scripted) => scripted.page(source, since),
         }
@@ -111,6 +133,7 @@ impl Store {
     pub(super) fn count(&self) -> Option<u64> {
         match self {
             Store::Memory => None,
+            Store::Redis(redis) => redis.count(),
             #[cfg(test)]
             Store::Scripted(scripted) => Some(scripted.count()),
         }
@@ -123,6 +146,7 @@ impl Store {
     pub(super) fn up(&self) -> Result<(), LedgerAway> {
         match self {
             Store::Memory => Ok(()),
+            Store::Redis(redis) => redis.up(),
             #[cfg(test)]
             Store::Scripted(scripted) => scripted.up(),
         }
@@ -132,7 +156,7 @@ impl Store {
     pub(super) async fn expire(&self, before: Millis) {
         let _ = before;
         match self {
-            Store::Memory => {}
+            Store::Memory | Store::Redis(_) => {}
             #[cfg(test)]
             Store::Scripted(scripted) => scripted.expire(before),
         }

@@ -24,6 +24,8 @@ mod http_destination;
 mod logs;
 mod rabbitmq;
 mod rabbitmq_script;
+mod redis;
+mod redis_away;
 mod reload;
 mod routing;
 mod same_id;

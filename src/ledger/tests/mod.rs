@@ -1,6 +1,7 @@
 mod bound;
 mod look;
 mod model;
+mod redis;
 mod scripted;
 mod stores;
 
@@ -20,12 +21,23 @@ use crate::observe::Metrics;
 const START: u64 = 1_700_000_000;
 const HOUR: Duration = Duration::from_secs(3600);
 
+impl Told for u32 {
+    fn write(&self) -> String {
+        self.to_string()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
 /// A ledger whose callers bring the time, and what it counts.
 fn ledger(retention: Duration, max_entries: u64) -> (Arc<Ledger<u32>>, LedgerMetrics) {
     let metrics = Metrics::new().unwrap().ledger().clone();
     let config = LedgerConfig {
         retention,
         max_entries,
+        redis: None,
     };
     let clock = Clock::fixed(UNIX_EPOCH);
     (Ledger::in_memory(&config, metrics.clone(), clock), metrics)

@@ -11,6 +11,10 @@ pub(super) trait Stand {
     fn survives(&self) -> bool {
         true
     }
+    /// Whether the metrics tell at once what it holds.
+    fn counts(&self) -> bool {
+        true
+    }
 }
 
 struct InMemory;
@@ -31,7 +35,7 @@ impl Stand for Scripted {
 }
 
 /// The names by which the scripted store's records go, over all ledgers on it.
-fn names() -> Arc<Names> {
+pub(super) fn names() -> Arc<Names> {
     let names = Names::default();
     for name in ["clerk", "billing", "audit", "mail", "shop"] {
         names.intern(&name.into());
@@ -43,6 +47,7 @@ pub(super) fn on(store: Store, retention: Duration, max_entries: u64) -> Arc<Led
     let config = LedgerConfig {
         retention,
         max_entries,
+        redis: None,
     };
     let metrics = Metrics::new().unwrap().ledger().clone();
     let clock = Clock::fixed(UNIX_EPOCH);
@@ -101,7 +106,7 @@ fn is_known(ledger: &Arc<Ledger<u32>>, id: &str) -> bool {
     done(ledger.lookup("clerk", id)).unwrap().is_some()
 }
 
-fn what_was_accepted_is_known_to_the_next_ledger(stand: &impl Stand) {
+pub(super) fn what_was_accepted_is_known_to_the_next_ledger(stand: &impl Stand) {
     if !stand.survives() {
         return;
     }
@@ -130,7 +135,7 @@ fn what_was_accepted_is_known_to_the_next_ledger(stand: &impl Stand) {
     assert!(retry.has_receipt("audit") && !retry.has_receipt("billing"));
 }
 
-fn what_was_forgotten_stays_so(stand: &impl Stand) {
+pub(super) fn what_was_forgotten_stays_so(stand: &impl Stand) {
     let ledger = stand.open(HOUR, 1000);
     for id in ["a", "b", "c"] {
         deliver_to(&ledger, claim(id), &["billing", "audit"], true);
@@ -153,7 +158,7 @@ fn what_was_forgotten_stays_so(stand: &impl Stand) {
     assert!(!is_known(&ledger, "b") && !is_known(&ledger, "c"));
 }
 
-fn more_ids_than_memory_holds_are_known(stand: &impl Stand) {
+pub(super) fn more_ids_than_memory_holds_are_known(stand: &impl Stand) {
     if !stand.survives() {
         return;
     }
@@ -169,10 +174,12 @@ fn more_ids_than_memory_holds_are_known(stand: &impl Stand) {
     ledger.count();
     let metrics = ledger.forgetting.metrics();
     assert_eq!(metrics.evictions.get(), 0, "they are not forgotten");
-    assert_eq!((metrics.entries.get(), metrics.up.get()), (200, 1));
+    if stand.counts() {
+        assert_eq!((metrics.entries.get(), metrics.up.get()), (200, 1));
+    }
 }
 
-fn what_has_expired_is_dropped(stand: &impl Stand) {
+pub(super) fn what_has_expired_is_dropped(stand: &impl Stand) {
     let ledger = stand.open(HOUR, 1000);
     deliver_to(&ledger, claim("old"), &["billing"], true);
     let late = Claim {

@@ -5,6 +5,7 @@
 mod amqp;
 mod broker;
 mod gateway;
+mod redis;
 mod sender;
 mod upstream;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 pub use amqp::{Peer, Published, Script};
 pub use broker::{Books, Broker, text};
 pub use gateway::{Gateway, Metrics, hookward};
+pub use redis::Redis;
 pub use sender::{Answer, Connection, Message, Sealed, sign};
 pub use upstream::{Reply, Upstream};
 
