@@ -21,7 +21,7 @@ use tokio::sync::{Mutex, Notify, mpsc};
 use crate::config::{Arguments, Config, Origin};
 use crate::gateway::{Shared, Slots};
 use crate::ledger::Ledger;
-use crate::listen::{BufferBudget, raise_open_files};
+use crate::listen::{BufferBudget, Workers, raise_open_files};
 use crate::observe::{Clock, Metrics};
 use crate::setting::{Place, Problem, Problems, Severity};
 use build::{Current, build};
@@ -103,6 +103,8 @@ fn reserved_files(config: &Config) -> usize {
 /// A hookward that is bound and does not serve yet.
 pub struct App {
     state: Arc<State>,
+    /// Not in the state, which what they run holds on to.
+    workers: Workers,
 }
 
 /// What lives as long as the process.
@@ -143,7 +145,10 @@ impl App {
         let shared = Arc::new(Shared::new(ledger, clock, metrics, limits));
         let open_files = raise_open_files(reserved_files(&config));
         let current = build(config, &shared, None).map_err(StartError::Problems)?;
-        let doors = Doors::bind(&current.config, open_files).map_err(StartError::Problems)?;
+        let workers = Workers::start()
+            .map_err(|error| StartError::Other(format!("cannot start threads: {error}")))?;
+        let doors = Doors::bind(&current.config, open_files, workers.crew())
+            .map_err(StartError::Problems)?;
         current.tell_dangers();
         Ok(Self {
             state: Arc::new(State {
@@ -155,6 +160,7 @@ impl App {
                 reloading: Mutex::new(()),
                 open_files,
             }),
+            workers,
         })
     }
 
@@ -170,7 +176,7 @@ impl App {
 
     /// Serves until `controls` says to stop, or is closed.
     pub async fn run(self, mut controls: mpsc::Receiver<Control>) -> Ended {
-        let state = self.state;
+        let Self { state, workers } = self;
         if let Err(error) = state.doors.open(&state) {
             tracing::error!(%error, "the listeners cannot be served");
             return Ended::Cut;
@@ -189,6 +195,9 @@ impl App {
         let ended = drain::run(&state, delayed, &mut controls).await;
         reloads.abort();
         housekeeping.abort();
+        // What still runs had its time. It is dropped here, and what was cut is
+        // logged by that.
+        let _ = tokio::task::spawn_blocking(move || drop(workers)).await;
         ended
     }
 }
