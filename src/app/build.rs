@@ -34,6 +34,12 @@ impl Current {
         if self.config.log.options.format != old.log.options.format {
             tracing::warn!("`log.format` takes effect at the next start");
         }
+        let prefix = |config: &Config| config.ledger.redis.as_ref().map(|r| r.prefix.clone());
+        if prefix(&self.config) != prefix(old) {
+            tracing::warn!(
+                "whether there is a `ledger.redis`, and its `prefix`, take effect at the next start"
+            );
+        }
     }
 
     /// Shows in the metrics what is configured from now on, and no more what of

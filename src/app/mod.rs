@@ -126,7 +126,11 @@ impl App {
         let metrics = Metrics::new().map_err(|e| StartError::Other(e.to_string()))?;
         let metrics = Arc::new(metrics);
         let clock = Clock::system(metrics.clock_steps().clone());
-        let ledger = Ledger::in_memory(&config.ledger, metrics.ledger().clone(), clock.clone());
+        let (counted, timed) = (metrics.ledger().clone(), clock.clone());
+        let ledger = match &config.ledger.redis {
+            Some(redis) => Ledger::in_redis(redis, &config.ledger, counted, timed),
+            None => Ledger::in_memory(&config.ledger, counted, timed),
+        };
         let limits = (
             Slots::new(config.server.max_in_flight),
             BufferBudget::new(

@@ -49,6 +49,8 @@ pub enum Refusal {
     InFlight,
     /// Required destinations did not accept.
     Undelivered(Arc<Undelivered>),
+    /// The same id ran on another replica, and this is what it was answered there.
+    Elsewhere(RequestResult),
 }
 
 /// The required destinations that did not accept, and why.
@@ -121,6 +123,7 @@ impl Refusal {
             Refusal::LedgerAway => RequestResult::Unavailable,
             Refusal::InFlight => RequestResult::InFlight,
             Refusal::Undelivered(undelivered) => undelivered.result(),
+            Refusal::Elsewhere(result) => *result,
         })
     }
 
@@ -138,7 +141,7 @@ impl Refusal {
             Refusal::Conflict { .. } => RefusalReason::Conflict,
             Refusal::LedgerAway => RefusalReason::Unavailable,
             Refusal::InFlight => RefusalReason::InFlight,
-            Refusal::Undelivered(undelivered) => match undelivered.result() {
+            Refusal::Undelivered(_) | Refusal::Elsewhere(_) => match self.result()? {
                 RequestResult::Unavailable => RefusalReason::Unavailable,
                 RequestResult::Busy => RefusalReason::Busy,
                 _ => return None,
@@ -160,8 +163,8 @@ impl Refusal {
             | Refusal::InFlight
             | Refusal::Slow
             | Refusal::Broken => Verdict::Later,
-            Refusal::Undelivered(undelivered) => match undelivered.result() {
-                RequestResult::Busy => Verdict::Later,
+            Refusal::Undelivered(_) | Refusal::Elsewhere(_) => match self.result() {
+                Some(RequestResult::Busy) => Verdict::Later,
                 _ => Verdict::Again,
             },
             Refusal::UnknownPath
@@ -182,6 +185,7 @@ impl Refusal {
         match self {
             Refusal::LedgerAway => Level::ERROR,
             Refusal::Undelivered(_)
+            | Refusal::Elsewhere(_)
             | Refusal::Busy(_)
             | Refusal::InFlight
             | Refusal::Conflict { .. } => Level::WARN,
@@ -239,6 +243,7 @@ impl fmt::Display for Refusal {
             Refusal::Unmatched => f.write_str("no route takes it"),
             Refusal::Conflict { .. } => f.write_str("delivered before with another body"),
             Refusal::LedgerAway => f.write_str("the ledger's store is away"),
+            Refusal::Elsewhere(_) => f.write_str("not delivered, by another replica: see its log"),
             Refusal::InFlight => {
                 f.write_str("the same id was still running at the end of the budget")
             }

@@ -39,7 +39,17 @@ pub struct BodyDigest([u8; 16]);
 impl BodyDigest {
     /// The digest of `body`.
     pub fn of(body: &[u8]) -> Self {
-        Self(xxh3_128(body).to_ne_bytes())
+        Self(xxh3_128(body).to_le_bytes())
+    }
+
+    /// As it is written elsewhere.
+    pub(super) fn bytes(self) -> [u8; 16] {
+        self.0
+    }
+
+    /// As it was written.
+    pub(super) fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
     }
 }
 
@@ -61,6 +71,11 @@ impl IdDigest {
         let mut half = [0; 16];
         half.copy_from_slice(&whole[..16]);
         Self(half)
+    }
+
+    /// As it is written elsewhere.
+    pub(super) fn bytes(self) -> [u8; 16] {
+        self.0
     }
 
     /// A number for which every bit is as good as random. Its own bytes, because

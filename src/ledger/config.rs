@@ -1,14 +1,17 @@
 use std::time::Duration;
 
+use super::RedisConfig;
 use crate::setting::Section;
 
 /// The section `ledger`, checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LedgerConfig {
     /// How long an id is known, from its last receipt.
     pub retention: Duration,
     /// How many ids are kept in memory, over all sources.
     pub max_entries: u64,
+    /// Where ids and receipts are shared with other replicas, if they are.
+    pub redis: Option<RedisConfig>,
 }
 
 impl Default for LedgerConfig {
@@ -17,12 +20,13 @@ impl Default for LedgerConfig {
             // Svix retries for 27.6 h; with its jitter of ±20 % that is 33 h.
             retention: Duration::from_secs(34 * 3600),
             max_entries: 1_000_000,
+            redis: None,
         }
     }
 }
 
 /// The stores that the contract names and this version does not have.
-const LATER: [&str; 2] = ["journal", "redis"];
+const LATER: [&str; 1] = ["journal"];
 
 impl LedgerConfig {
     /// Reads the section; `None` when something in it is wrong, and then the
@@ -53,6 +57,10 @@ impl LedgerConfig {
                 (max_entries > 0).then_some(max_entries)
             }),
         };
+        let redis = match section.entry("redis") {
+            None => Some(None),
+            Some(entry) => RedisConfig::read(entry).map(Some),
+        };
         let mut stored = false;
         for key in LATER {
             if let Some(entry) = section.entry(key) {
@@ -67,6 +75,7 @@ impl LedgerConfig {
         let config = Self {
             retention: retention?,
             max_entries: max_entries?,
+            redis: redis?,
         };
         (!stored).then_some(config)
     }
@@ -104,6 +113,7 @@ mod tests {
         let expected = LedgerConfig {
             retention: Duration::from_secs(7200),
             max_entries: 5,
+            redis: None,
         };
         assert_eq!((config, problems.as_str()), (Some(expected), ""));
     }
@@ -120,11 +130,11 @@ mod tests {
     #[test]
     fn a_store_of_a_later_version_is_refused_without_its_value() {
         let (config, problems) =
-            read("[ledger]\njournal = 'x'\nredis = 'redis://:hunter2@store'\nretension = '1h'\n");
+            read("[ledger]\njournal = 'x'\nredis = 'http://:hunter2@store'\nretension = '1h'\n");
         assert_eq!(config, None);
         for expected in [
             "`ledger.journal` is not in this version",
-            "`ledger.redis` is not in this version",
+            "`ledger.redis` is neither redis nor rediss",
             "did you mean `retention`?",
         ] {
             assert!(problems.contains(expected), "{expected} in:\n{problems}");

@@ -105,6 +105,8 @@ pub struct LedgerMetrics {
     pub window_breaches: IntCounter,
     /// 1 while the store answers.
     pub up: IntGauge,
+    /// Ids that ran by what this replica alone knew, as the store was away.
+    pub alone: IntCounter,
 }
 
 /// What is counted for the listener.
@@ -205,6 +207,11 @@ impl Metrics {
                     "Ids forgotten while a replay of them would still have been fresh.",
                 )?,
                 up: int_gauge(r, "ledger_up", "Whether the ledger's store answers.")?,
+                alone: counter(
+                    r,
+                    "ledger_alone_total",
+                    "Requests judged by what this replica alone knew, as the ledger's store was away.",
+                )?,
             },
             server: ServerMetrics {
                 in_flight: int_gauge(r, "in_flight", "Requests under way.")?,

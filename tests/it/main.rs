@@ -27,6 +27,8 @@ mod logs;
 mod queue_source;
 mod rabbitmq;
 mod rabbitmq_script;
+mod redis;
+mod redis_away;
 mod reload;
 mod reload_outside;
 mod rolling;

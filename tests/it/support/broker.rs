@@ -311,7 +311,7 @@ impl Drop for Broker {
 }
 
 /// An authority, and certificates by it for the broker and for hookward.
-fn certificates(folder: &Path) {
+pub(super) fn certificates(folder: &Path) {
     let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     params

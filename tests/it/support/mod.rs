@@ -6,6 +6,7 @@ mod amqp;
 mod broker;
 mod gateway;
 mod queues;
+mod redis;
 mod sender;
 mod upstream;
 
@@ -16,6 +17,7 @@ pub use amqp::{Peer, Published, Script};
 pub use broker::{Books, Broker, text};
 pub use gateway::{Gateway, Metrics, hookward};
 pub use queues::Rude;
+pub use redis::Redis;
 pub use sender::{Answer, Connection, Message, Sealed, sign};
 pub use upstream::{Reply, Upstream};
 
