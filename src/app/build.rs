@@ -33,6 +33,11 @@ impl Current {
         if self.config.log != old.log {
             tracing::warn!("`log.level` and `log.format` take effect at the next start");
         }
+        if self.config.ledger.journal != old.ledger.journal {
+            tracing::warn!(
+                "`ledger.journal` takes effect at the next start; until then the ledger stays where it is"
+            );
+        }
     }
 }
 

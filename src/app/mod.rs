@@ -8,15 +8,18 @@ mod build;
 mod door;
 mod drain;
 mod housekeeping;
+mod ledger;
 mod subject;
 mod watch;
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, Notify, mpsc};
+use tokio::time::timeout;
 
 use crate::config::{Arguments, Config, Origin};
 use crate::gateway::{Shared, Slots};
@@ -89,6 +92,9 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
+/// How long errors of the ledger may come before the listeners are told.
+const MOMENT: Duration = Duration::from_secs(1);
+
 /// Descriptors that connections may not take, for files, the admin listener and
 /// what the runtime needs.
 const RESERVED_FILES: usize = 64;
@@ -97,7 +103,9 @@ const RESERVED_FILES: usize = 64;
 /// delivery that may be under way.
 fn reserved_files(config: &Config) -> usize {
     let deliveries = config.destinations.iter().map(|d| d.max_in_flight);
-    deliveries.fold(RESERVED_FILES, usize::saturating_add)
+    // As many again for a journal's.
+    let reserved = RESERVED_FILES << usize::from(config.ledger.journal.is_some());
+    deliveries.fold(reserved, usize::saturating_add)
 }
 
 /// A hookward that is bound and does not serve yet.
@@ -128,7 +136,8 @@ impl App {
         let metrics = Metrics::new().map_err(|e| StartError::Other(e.to_string()))?;
         let metrics = Arc::new(metrics);
         let clock = Clock::system(metrics.clock_steps().clone());
-        let ledger = Ledger::in_memory(&config.ledger, metrics.ledger().clone(), clock.clone());
+        let ledger = Ledger::open(&config.ledger, metrics.ledger().clone(), clock.clone())
+            .map_err(|error| StartError::Other(error.to_string()))?;
         let limits = (
             Slots::new(config.server.max_in_flight),
             BufferBudget::new(
@@ -164,13 +173,31 @@ impl App {
         self.state.doors.admin_address()
     }
 
-    /// Serves until `controls` says to stop, or is closed.
-    pub async fn run(self, mut controls: mpsc::Receiver<Control>) -> Ended {
-        let state = self.state;
-        if let Err(error) = state.doors.open(&state) {
-            tracing::error!(%error, "the listeners cannot be served");
-            return Ended::Cut;
+    /// Looks for a moment whether the ledger can be used, so that what is wrong with
+    /// it is told before anything else. That it may take longer is no error yet.
+    ///
+    /// # Errors
+    /// When the ledger cannot be used.
+    pub async fn look_at_ledger(&self) -> Result<(), StartError> {
+        match timeout(MOMENT, ledger::usable(&self.state)).await {
+            Ok(usable) => usable,
+            Err(_) => Ok(()),
         }
+    }
+
+    /// Serves until `controls` says to stop, or is closed.
+    ///
+    /// # Errors
+    /// When the ledger cannot be used.
+    pub async fn run(self, mut controls: mpsc::Receiver<Control>) -> Result<Ended, StartError> {
+        let state = self.state;
+        // While the ledger is waited for, whoever asks can be told so.
+        state.doors.open_admin(&state);
+        if let Some(ended) = ledger::wait(&state, &mut controls).await? {
+            state.doors.finish(Duration::ZERO).await;
+            return Ok(ended);
+        }
+        state.doors.open(&state);
         let housekeeping = tokio::spawn(housekeeping::run(Arc::clone(&state)));
         let reload_wanted = Arc::new(Notify::new());
         let reloads = tokio::spawn(reloads(Arc::clone(&state), Arc::clone(&reload_wanted)));
@@ -185,7 +212,7 @@ impl App {
         let ended = drain::run(&state, delayed, &mut controls).await;
         reloads.abort();
         housekeeping.abort();
-        ended
+        Ok(ended)
     }
 }
 

@@ -41,6 +41,14 @@ impl BodyDigest {
     pub fn of(body: &[u8]) -> Self {
         Self(xxh3_128(body).to_le_bytes())
     }
+
+    pub(super) fn bytes(self) -> [u8; 16] {
+        self.0
+    }
+
+    pub(super) fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
 }
 
 /// An id of a source: the first 16 bytes of SHA-256 over the length of the
@@ -63,11 +71,19 @@ impl IdDigest {
         Self(half)
     }
 
+    pub(super) fn bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    pub(super) fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
     /// A number for which every bit is as good as random. Its own bytes, because
     /// they are a hash already.
-    fn bits(self) -> u64 {
+    pub(super) fn bits(self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
-        u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
     }
 
     /// Picks one of `count` shards, by bytes that the maps inside do not use.

@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::setting::Section;
@@ -9,6 +10,8 @@ pub struct LedgerConfig {
     pub retention: Duration,
     /// How many ids are kept in memory, over all sources.
     pub max_entries: u64,
+    /// The folder in which ids and receipts survive a restart.
+    pub journal: Option<PathBuf>,
 }
 
 impl Default for LedgerConfig {
@@ -17,12 +20,10 @@ impl Default for LedgerConfig {
             // Svix retries for 27.6 h; with its jitter of ±20 % that is 33 h.
             retention: Duration::from_secs(34 * 3600),
             max_entries: 1_000_000,
+            journal: None,
         }
     }
 }
-
-/// The stores that the contract names and this version does not have.
-const LATER: [&str; 2] = ["journal", "redis"];
 
 impl LedgerConfig {
     /// Reads the section; `None` when something in it is wrong, and then the
@@ -53,22 +54,33 @@ impl LedgerConfig {
                 (max_entries > 0).then_some(max_entries)
             }),
         };
-        let mut stored = false;
-        for key in LATER {
-            if let Some(entry) = section.entry(key) {
-                stored = true;
-                entry.error(
-                    "is not in this version, which keeps the ledger in memory only",
-                    "take the key out; ids are then forgotten at a restart and not shared by \
-                     replicas, so consumers should tell repeats by `hookward-id`",
-                );
+        let redis = section.entry("redis");
+        let journal = match section.entry("journal") {
+            None => Some(None),
+            Some(entry) => {
+                if redis.is_some() {
+                    entry.error(
+                        "and `ledger.redis` are two places for the same thing",
+                        "keep one: the journal survives a restart of this process, Redis is \
+                         shared by replicas too",
+                    );
+                }
+                entry.read().map(Some)
             }
+        };
+        if let Some(entry) = &redis {
+            entry.error(
+                "is not in this version",
+                "take the key out; replicas then do not share what was delivered, so consumers \
+                 should tell repeats by `hookward-id`. `ledger.journal` survives a restart",
+            );
         }
         let config = Self {
             retention: retention?,
             max_entries: max_entries?,
+            journal: journal?,
         };
-        (!stored).then_some(config)
+        redis.is_none().then_some(config)
     }
 }
 
@@ -82,9 +94,12 @@ mod tests {
     fn read(text: &str) -> (Option<LedgerConfig>, String) {
         let table: toml::Table = text.parse().unwrap();
         let dict = Value::serialize(&table).unwrap().into_dict().unwrap();
-        let reader = Reader::new("/etc", SecretReader::Skip, Place::Nowhere, |_, _| {
-            Place::Nowhere
-        });
+        let reader = Reader::new(
+            "/etc/hookward",
+            SecretReader::Skip,
+            Place::Nowhere,
+            |_, _| Place::Nowhere,
+        );
         let config = LedgerConfig::read(&mut reader.document(dict).section("ledger"));
         (config, reader.into_problems().to_string())
     }
@@ -100,10 +115,12 @@ mod tests {
 
     #[test]
     fn what_is_written_counts() {
-        let (config, problems) = read("[ledger]\nretention = '2h'\nmax_entries = 5\n");
+        let (config, problems) =
+            read("[ledger]\nretention = '2h'\nmax_entries = 5\njournal = 'ids'\n");
         let expected = LedgerConfig {
             retention: Duration::from_secs(7200),
             max_entries: 5,
+            journal: Some("/etc/hookward/ids".into()),
         };
         assert_eq!((config, problems.as_str()), (Some(expected), ""));
     }
@@ -118,12 +135,12 @@ mod tests {
     }
 
     #[test]
-    fn a_store_of_a_later_version_is_refused_without_its_value() {
+    fn redis_is_of_a_later_version_and_not_together_with_a_journal() {
         let (config, problems) =
             read("[ledger]\njournal = 'x'\nredis = 'redis://:hunter2@store'\nretension = '1h'\n");
         assert_eq!(config, None);
         for expected in [
-            "`ledger.journal` is not in this version",
+            "`ledger.journal` and `ledger.redis` are two places for the same thing",
             "`ledger.redis` is not in this version",
             "did you mean `retention`?",
         ] {

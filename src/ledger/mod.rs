@@ -38,20 +38,25 @@
 mod claim;
 mod config;
 mod forgetting;
+mod journal;
 mod keeping;
 mod look;
 mod record;
 mod run;
 mod settled;
 mod store;
+mod stored;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
+
+use tokio::time::Instant;
 
 pub use claim::{BodyDigest, Claim};
 pub use config::LedgerConfig;
@@ -60,6 +65,7 @@ pub use run::{Reservation, Waiter};
 
 use claim::{ByDigest, IdDigest};
 use forgetting::Forgetting;
+use journal::Journal;
 use record::{Millis, Names, Record, Verdict, duration_millis, time};
 use run::Run;
 use settled::{Known, Settled};
@@ -147,11 +153,50 @@ impl fmt::Display for LedgerAway {
 
 impl std::error::Error for LedgerAway {}
 
+/// Why a ledger cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unusable {
+    /// Another process owns its journal.
+    Elsewhere,
+    /// It never can; why, in words that follow `ledger.journal`.
+    Refused(String),
+}
+
 impl<A> Ledger<A> {
     /// An empty ledger. `clock` is asked where no caller brings the time: on
     /// look-ups, and for what is forgotten.
     pub fn in_memory(config: &LedgerConfig, metrics: LedgerMetrics, clock: Clock) -> Arc<Self> {
         Self::with(Store::Memory, Arc::default(), config, (metrics, clock))
+    }
+
+    /// A ledger where the configuration says. Whether that can be used is told by
+    /// [`usable`](Self::usable); until then every claim is refused.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn open(
+        config: &LedgerConfig,
+        metrics: LedgerMetrics,
+        clock: Clock,
+    ) -> io::Result<Arc<Self>> {
+        let names = Arc::default();
+        let store = match &config.journal {
+            None => Store::Memory,
+            Some(path) => {
+                let retention = duration_millis(config.retention);
+                Store::Journal(Journal::open(path, &names, retention)?)
+            }
+        };
+        Ok(Self::with(store, names, config, (metrics, clock)))
+    }
+
+    /// Waits until the ledger can be used. A journal whose disk is away can: its
+    /// requests are refused until it is back.
+    ///
+    /// # Errors
+    /// When it never can, or another process owns its journal until `deadline`.
+    pub async fn usable(&self, deadline: Instant) -> Result<(), Unusable> {
+        self.store.usable(deadline).await
     }
 
     /// A ledger on a store; `names` are those that the store's records go by.
@@ -282,6 +327,7 @@ impl<A> Ledger<A> {
     pub fn reconfigure(&self, config: &LedgerConfig) {
         self.forgetting
             .set_retention(duration_millis(config.retention));
+        self.store.set_retention(duration_millis(config.retention));
         let mut shards: Vec<_> = self.shards.iter().map(lock).collect();
         let Some(old) = shards.first().map(|shard| shard.settled.clone()) else {
             return;

@@ -21,6 +21,7 @@ mod configuration;
 mod file_destination;
 mod hang_up;
 mod http_destination;
+mod journal;
 mod logs;
 mod rabbitmq;
 mod rabbitmq_script;

@@ -212,6 +212,7 @@ fn a_smaller_ledger_keeps_the_newest() {
     let config = LedgerConfig {
         retention: HOUR,
         max_entries: 100,
+        ..LedgerConfig::default()
     };
     ledger.reconfigure(&config);
     ledger.tick();
@@ -244,6 +245,7 @@ fn a_larger_ledger_forgets_nothing() {
     let config = LedgerConfig {
         retention: HOUR,
         max_entries: 200,
+        ..LedgerConfig::default()
     };
     ledger.reconfigure(&config);
     for number in 100..200 {
@@ -266,6 +268,7 @@ fn another_retention_counts_at_once() {
     let config = LedgerConfig {
         retention: Duration::from_secs(600),
         max_entries: 1000,
+        ..LedgerConfig::default()
     };
     ledger.reconfigure(&config);
     drop(run(&ledger, later()));
