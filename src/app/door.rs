@@ -20,13 +20,15 @@ use tower::service_fn;
 use super::State;
 use crate::admin;
 use crate::config::Config;
-use crate::listen::{Address, Connection, Door, Limits, Listener, ServeOptions, Stop, serve};
+use crate::listen::{Address, Connection, Crew, Door, Limits, Listener, ServeOptions, Stop, serve};
 use crate::setting::{Place, Problem, Problems, Severity};
 
 /// The listeners: for requests, and for administration.
 pub(super) struct Doors {
     inner: Mutex<Inner>,
     tasks: TaskTracker,
+    /// Serves the connections for requests.
+    crew: Crew,
 }
 
 struct Inner {
@@ -60,7 +62,7 @@ impl Doors {
     ///
     /// # Errors
     /// Each address that cannot be bound.
-    pub(super) fn bind(config: &Config, open_files: usize) -> Result<Self, Problems> {
+    pub(super) fn bind(config: &Config, open_files: usize, crew: Crew) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         let server = Opening::bind(
             "server.listen",
@@ -88,6 +90,7 @@ impl Doors {
                 retired: Vec::new(),
             }),
             tasks: TaskTracker::new(),
+            crew,
         })
     }
 
@@ -205,7 +208,7 @@ impl Doors {
                 async move { Ok::<_, Infallible>(gateway.handle(request, connection).await) }
             })
         };
-        if let Some((listener, options)) = opening.begin(gauge) {
+        if let Some((listener, options)) = opening.begin(gauge, self.crew.clone()) {
             let serving = told(serve(listener, make, options));
             opening.serving = Some(self.tasks.spawn_on(serving, runtime));
         }
@@ -227,7 +230,7 @@ impl Doors {
                 answer
             })
         };
-        if let Some((listener, options)) = opening.begin(gauge) {
+        if let Some((listener, options)) = opening.begin(gauge, Crew::here()) {
             let serving = told(serve(listener, make, options));
             opening.serving = Some(self.tasks.spawn_on(serving, runtime));
         }
@@ -279,11 +282,12 @@ impl Opening {
         }
     }
 
-    fn begin(&mut self, connections: IntGauge) -> Option<(Listener, ServeOptions)> {
+    fn begin(&mut self, connections: IntGauge, crew: Crew) -> Option<(Listener, ServeOptions)> {
         let options = ServeOptions {
             door: Arc::clone(&self.door),
             connections,
             stop: self.stop.clone(),
+            crew,
         };
         Some((self.listener.take()?, options))
     }

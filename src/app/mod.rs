@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use crate::config::{Arguments, Config, Origin};
 use crate::gateway::{Shared, Slots};
 use crate::ledger::Ledger;
-use crate::listen::{BufferBudget, raise_open_files};
+use crate::listen::{BufferBudget, Workers, raise_open_files};
 use crate::observe::{Clock, Metrics};
 use crate::setting::{Place, Problem, Problems, Severity};
 use build::{Current, build};
@@ -111,6 +111,8 @@ fn reserved_files(config: &Config) -> usize {
 /// A hookward that is bound and does not serve yet.
 pub struct App {
     state: Arc<State>,
+    /// Not in the state, which what they run holds on to.
+    workers: Workers,
 }
 
 /// What lives as long as the process.
@@ -148,7 +150,10 @@ impl App {
         let shared = Arc::new(Shared::new(ledger, clock, metrics, limits));
         let open_files = raise_open_files(reserved_files(&config));
         let current = build(config, &shared, None).map_err(StartError::Problems)?;
-        let doors = Doors::bind(&current.config, open_files).map_err(StartError::Problems)?;
+        let workers = Workers::start()
+            .map_err(|error| StartError::Other(format!("cannot start threads: {error}")))?;
+        let doors = Doors::bind(&current.config, open_files, workers.crew())
+            .map_err(StartError::Problems)?;
         current.tell_dangers();
         Ok(Self {
             state: Arc::new(State {
@@ -160,6 +165,7 @@ impl App {
                 reloading: Mutex::new(()),
                 open_files,
             }),
+            workers,
         })
     }
 
@@ -190,17 +196,28 @@ impl App {
     /// # Errors
     /// When the ledger cannot be used.
     pub async fn run(self, mut controls: mpsc::Receiver<Control>) -> Result<Ended, StartError> {
-        let state = self.state;
+        let Self { state, workers } = self;
+        let ended = Self::serve(&state, &mut controls).await;
+        // What still runs had its time. It is dropped here, and what was cut is
+        // logged by that.
+        let _ = tokio::task::spawn_blocking(move || drop(workers)).await;
+        ended
+    }
+
+    async fn serve(
+        state: &Arc<State>,
+        controls: &mut mpsc::Receiver<Control>,
+    ) -> Result<Ended, StartError> {
         // While the ledger is waited for, whoever asks can be told so.
-        state.doors.open_admin(&state);
-        if let Some(ended) = ledger::wait(&state, &mut controls).await? {
+        state.doors.open_admin(state);
+        if let Some(ended) = ledger::wait(state, controls).await? {
             state.doors.finish(Duration::ZERO).await;
             return Ok(ended);
         }
-        state.doors.open(&state);
-        let housekeeping = tokio::spawn(housekeeping::run(Arc::clone(&state)));
+        state.doors.open(state);
+        let housekeeping = tokio::spawn(housekeeping::run(Arc::clone(state)));
         let reload_wanted = Arc::new(Notify::new());
-        let reloads = tokio::spawn(reloads(Arc::clone(&state), Arc::clone(&reload_wanted)));
+        let reloads = tokio::spawn(reloads(Arc::clone(state), Arc::clone(&reload_wanted)));
         state.enter(Phase::Serving);
         let delayed = loop {
             match controls.recv().await {
@@ -209,7 +226,7 @@ impl App {
                 Some(Control::StopNow) | None => break false,
             }
         };
-        let ended = drain::run(&state, delayed, &mut controls).await;
+        let ended = drain::run(state, delayed, controls).await;
         reloads.abort();
         housekeeping.abort();
         Ok(ended)

@@ -5,8 +5,8 @@
 //! tower service, made for each [`Connection`]. What the service sees is only
 //! requests whose head came whole and in time; it reads the body with
 //! [`read_body`], which keeps size, pace and the shared [`BufferBudget`], and
-//! learns from [`Sender`] who is there behind the proxies. [`Stop`] ends it all
-//! in stages.
+//! learns from [`Sender`] who is there behind the proxies. [`Workers`] are the
+//! threads that connections are served on. [`Stop`] ends it all in stages.
 //!
 //! | danger | what bounds it |
 //! |---|---|
@@ -30,6 +30,7 @@ mod sender;
 mod serve;
 mod stop;
 mod tls;
+mod workers;
 
 pub use address::{Address, Listener};
 pub use body::{Body, BodyError, BodyRules, read_body, skip_body};
@@ -41,6 +42,7 @@ pub use sender::Sender;
 pub use serve::{Door, ServeOptions, serve};
 pub use stop::Stop;
 pub use tls::Tls;
+pub use workers::{Crew, Workers};
 
 #[cfg(test)]
 mod tests;

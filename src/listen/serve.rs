@@ -26,7 +26,7 @@ use tower::{Service, ServiceExt as _};
 
 use super::accept::{Accepted, Acceptor, Pause, is_passing};
 use super::io::Io;
-use super::{Connection, Limits, Listener, Stop};
+use super::{Connection, Crew, Limits, Listener, Stop};
 use crate::message::Protocol;
 
 /// What a new connection finds: its limits, and whether TLS is spoken.
@@ -46,6 +46,8 @@ pub struct ServeOptions {
     pub connections: IntGauge,
     /// Tells when to stop.
     pub stop: Stop,
+    /// Serves the connections.
+    pub crew: Crew,
 }
 
 /// The largest head (bytes): what Node takes too, and a webhook's is about 1 KiB.
@@ -156,6 +158,9 @@ impl Floor {
             + 'static,
         S::Future: Send + 'static,
     {
+        let Some(post) = self.options.crew.post() else {
+            return;
+        };
         let place = Place::take(&self.room, &self.options.connections);
         let door = self.options.door.load();
         let stop = &self.options.stop;
@@ -165,21 +170,27 @@ impl Floor {
         };
         let connection = Connection::new(accepted.peer, protocol, door.limits, stop.clone());
         let connection = Arc::new(connection);
-        let io = Io::new(accepted.socket, Arc::clone(&connection));
         let service = make(Arc::clone(&connection));
         let guest = Guest {
-            connection,
+            connection: Arc::clone(&connection),
             service,
             stop: stop.clone(),
         };
         let tls = door.tls.clone();
-        self.tasks.spawn(async move {
-            let _place = place;
+        let runtime = post.runtime().clone();
+        let serving = async move {
+            let _place = (place, post);
+            let Ok(socket) = accepted.watch() else {
+                // It is closed by that: without a runtime nobody can answer.
+                return;
+            };
+            let io = Io::new(socket, connection);
             match tls {
                 None => guest.serve(io).await,
                 Some(tls) => guest.serve_tls(io, tls).await,
             }
-        });
+        };
+        self.tasks.spawn_on(serving, &runtime);
     }
 
     /// Waits for the last connection, and cuts those that take too long.

@@ -135,6 +135,7 @@ impl Stand {
             door: Arc::clone(&door),
             connections: connections.clone(),
             stop: stop.clone(),
+            crew: Crew::here(),
         };
         let served = tokio::spawn(serve(listener, make, options));
         Self {
