@@ -184,12 +184,10 @@ async fn a_second_process_that_waited_for_shutdown_timeout_ends_and_says_why() {
     let config = format!("[server]\nshutdown_timeout = '1500ms'\n{config}");
     let mut second = Gateway::start(&config).await;
     assert_eq!(second.ended().await.code(), Some(1));
-    let told = second.stderr();
-    assert!(
-        told.contains("`ledger.journal` is owned by another process"),
-        "{told}"
-    );
-    assert!(told.contains("a folder of its own"), "{told}");
+    second
+        .line(&["`ledger.journal` is owned by another process"])
+        .await;
+    second.line(&["a folder of its own"]).await;
 }
 
 fn disk_of(gateway: &Gateway, bytes: Option<u64>) {
@@ -282,9 +280,8 @@ async fn a_journal_damaged_in_the_middle_refuses_to_start_with_a_way_out() {
 
     let mut gateway = Gateway::with(&config).start_to_fail().await;
     assert_eq!(gateway.ended().await.code(), Some(1));
-    let told = gateway.stderr();
-    assert!(told.contains("`ledger.journal` is damaged"), "{told}");
-    assert!(told.contains("move the folder away"), "{told}");
+    gateway.line(&["`ledger.journal` is damaged"]).await;
+    gateway.line(&["move the folder away"]).await;
 }
 
 #[tokio::test]
