@@ -40,6 +40,11 @@ impl Current {
                 "whether there is a `ledger.redis`, and its `prefix`, take effect at the next start"
             );
         }
+        if self.config.ledger.journal != old.ledger.journal {
+            tracing::warn!(
+                "`ledger.journal` takes effect at the next start; until then the ledger stays where it is"
+            );
+        }
     }
 
     /// Shows in the metrics what is configured from now on, and no more what of

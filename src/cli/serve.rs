@@ -80,15 +80,20 @@ async fn serve(config: Config, written: Written, print: &mut Print<'_>) -> Resul
     // Before anything is bound: whoever sees the lines below may send signals.
     let controls = signals().map_err(cannot_start)?;
     let sources = Lines::of(&config);
-    let app = App::bind(config, written).map_err(|error| match error {
-        StartError::Problems(problems) => Complaint::from(problems).at_start(),
-        StartError::Other(why) => Complaint::failed(why),
-    })?;
+    let app = App::bind(config, written).map_err(not_started)?;
+    app.look_at_ledger().await.map_err(not_started)?;
     print.note(sources.told(&app.address(), app.admin_address().as_deref()));
-    Ok(match app.run(controls).await {
+    Ok(match app.run(controls).await.map_err(not_started)? {
         Ended::Clean => Exit::Yes,
         Ended::Cut => Exit::No,
     })
+}
+
+fn not_started(error: StartError) -> Complaint {
+    match error {
+        StartError::Problems(problems) => Complaint::from(problems).at_start(),
+        StartError::Other(why) => Complaint::failed(why),
+    }
 }
 
 fn cannot_start(error: io::Error) -> Complaint {

@@ -78,11 +78,16 @@ impl IdDigest {
         self.0
     }
 
+    /// As it was written.
+    pub(super) fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
     /// A number for which every bit is as good as random. Its own bytes, because
     /// they are a hash already.
-    fn bits(self) -> u64 {
+    pub(super) fn bits(self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
-        u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
     }
 
     /// Picks one of `count` shards, by bytes that the maps inside do not use.

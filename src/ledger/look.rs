@@ -142,7 +142,9 @@ impl<A> Ledger<A> {
         let mut from = None;
         loop {
             let page = self.store.page(number, since, from).await?;
-            forgotten += self.forget_some(&page.ids, wanted).await?;
+            for some in page.ids.chunks(AT_ONCE) {
+                forgotten += self.forget_some(some, wanted).await?;
+            }
             if page.next.is_none() {
                 return Ok(forgotten);
             }

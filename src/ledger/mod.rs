@@ -38,6 +38,7 @@
 mod claim;
 mod config;
 mod forgetting;
+mod journal;
 mod keeping;
 mod look;
 mod record;
@@ -46,14 +47,18 @@ mod run;
 mod settled;
 mod sharing;
 mod store;
+mod stored;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
+
+use tokio::time::Instant;
 
 pub use claim::{BodyDigest, Claim};
 pub use config::LedgerConfig;
@@ -63,6 +68,7 @@ pub use run::{Reservation, Told, Waiter};
 
 use claim::{ByDigest, IdDigest};
 use forgetting::Forgetting;
+use journal::Journal;
 use record::{Millis, Names, Record, Verdict, duration_millis, time};
 use redis::Redis;
 use run::Run;
@@ -151,6 +157,15 @@ impl fmt::Display for LedgerAway {
 
 impl std::error::Error for LedgerAway {}
 
+/// Why a ledger cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unusable {
+    /// Another process owns its journal.
+    Elsewhere,
+    /// It never can; why, in words that follow `ledger.journal`.
+    Refused(String),
+}
+
 impl<A> Ledger<A> {
     /// An empty ledger. `clock` is asked where no caller brings the time: on
     /// look-ups, and for what is forgotten.
@@ -158,16 +173,40 @@ impl<A> Ledger<A> {
         Self::with(Store::Memory, Arc::default(), config, (metrics, clock))
     }
 
-    /// A ledger in Redis, which begins to connect. To be called in a tokio runtime.
-    pub fn in_redis(
-        redis: &RedisConfig,
+    /// A ledger where the configuration says; one in Redis begins to connect, so
+    /// this is to be called in a tokio runtime. Whether that can be used is told by
+    /// [`usable`](Self::usable); until then every claim is refused.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn open(
         config: &LedgerConfig,
         metrics: LedgerMetrics,
         clock: Clock,
-    ) -> Arc<Self> {
+    ) -> io::Result<Arc<Self>> {
         let names = Arc::<Names>::default();
-        let redis = Redis::open(redis.clone(), Arc::clone(&names), metrics.clone());
-        Self::with(Store::Redis(redis), names, config, (metrics, clock))
+        let store = match (&config.journal, &config.redis) {
+            (None, None) => Store::Memory,
+            (Some(path), _) => {
+                let retention = duration_millis(config.retention);
+                Store::Journal(Journal::open(path, &names, retention)?)
+            }
+            (None, Some(redis)) => Store::Redis(Redis::open(
+                redis.clone(),
+                Arc::clone(&names),
+                metrics.clone(),
+            )),
+        };
+        Ok(Self::with(store, names, config, (metrics, clock)))
+    }
+
+    /// Waits until the ledger can be used. A journal whose disk is away can: its
+    /// requests are refused until it is back.
+    ///
+    /// # Errors
+    /// When it never can, or another process owns its journal until `deadline`.
+    pub async fn usable(&self, deadline: Instant) -> Result<(), Unusable> {
+        self.store.usable(deadline).await
     }
 
     /// A ledger on a store; `names` are those that the store's records go by.
@@ -307,6 +346,7 @@ impl<A> Ledger<A> {
         }
         self.forgetting
             .set_retention(duration_millis(config.retention));
+        self.store.set_retention(duration_millis(config.retention));
         let mut shards: Vec<_> = self.shards.iter().map(lock).collect();
         let Some(old) = shards.first().map(|shard| shard.settled.clone()) else {
             return;

@@ -1,4 +1,7 @@
-use super::LedgerAway;
+use super::journal::Journal;
+use super::{LedgerAway, Unusable};
+use tokio::time::Instant;
+
 use super::claim::IdDigest;
 use super::record::{Millis, Record};
 use super::redis::Redis;
@@ -18,6 +21,8 @@ use super::redis::Redis;
 pub(super) enum Store {
     /// None: memory is all there is.
     Memory,
+    /// A folder of this process's own.
+    Journal(Journal),
     /// Redis, which replicas share.
     Redis(Redis),
     /// One that does what a test says.
@@ -61,9 +66,9 @@ impl Store {
     /// # Errors
     /// When the store is away.
     pub(super) async fn look(&self, id: IdDigest) -> Result<Option<Record>, LedgerAway> {
-        let _ = id;
         match self {
             Store::Memory => Ok(None),
+            Store::Journal(journal) => journal.look(id).await,
             Store::Redis(redis) => Ok(redis.look(id).await?.record),
             #[cfg(test)]
             Store::Scripted(scripted) => scripted.look(id).await,
@@ -80,9 +85,12 @@ impl Store {
         id: IdDigest,
         record: Option<&Record>,
     ) -> Result<(), LedgerAway> {
-        let _ = (id, record);
         match self {
             Store::Memory => Ok(()),
+            Store::Journal(journal) => match record {
+                Some(record) => journal.settle(id, record).await,
+                None => Ok(()),
+            },
             Store::Redis(redis) => redis.settle(id, record).await,
             #[cfg(test)]
             Store::Scripted(scripted) => scripted.settle(id, record).await,
@@ -94,9 +102,9 @@ impl Store {
     /// # Errors
     /// When the store is away: some may be forgotten.
     pub(super) async fn forget(&self, ids: &[IdDigest]) -> Result<(), LedgerAway> {
-        let _ = ids;
         match self {
             Store::Memory => Ok(()),
+            Store::Journal(journal) => journal.forget(ids).await,
             Store::Redis(redis) => {
                 for id in ids {
                     redis.change(*id, |_| Some(None)).await?;
@@ -119,9 +127,9 @@ impl Store {
         since: Millis,
         from: Option<u64>,
     ) -> Result<Page, LedgerAway> {
-        let _ = (source, since, from);
         match self {
             Store::Memory => Ok(Page::default()),
+            Store::Journal(journal) => journal.page(source, since, from).await,
             // It forgets by time itself.
             Store::Redis(_) => Ok(Page::default()),
             #[cfg(test)]
@@ -133,6 +141,7 @@ impl Store {
     pub(super) fn count(&self) -> Option<u64> {
         match self {
             Store::Memory => None,
+            Store::Journal(journal) => Some(journal.count()),
             Store::Redis(redis) => redis.count(),
             #[cfg(test)]
             Store::Scripted(scripted) => Some(scripted.count()),
@@ -146,6 +155,7 @@ impl Store {
     pub(super) fn up(&self) -> Result<(), LedgerAway> {
         match self {
             Store::Memory => Ok(()),
+            Store::Journal(journal) => journal.up(),
             Store::Redis(redis) => redis.up(),
             #[cfg(test)]
             Store::Scripted(scripted) => scripted.up(),
@@ -154,11 +164,30 @@ impl Store {
 
     /// Drops what was last accepted before a time.
     pub(super) async fn expire(&self, before: Millis) {
-        let _ = before;
         match self {
             Store::Memory | Store::Redis(_) => {}
+            Store::Journal(journal) => journal.expire(before).await,
             #[cfg(test)]
             Store::Scripted(scripted) => scripted.expire(before),
+        }
+    }
+
+    /// How long ids are to be known from now on (milliseconds).
+    pub(super) fn set_retention(&self, retention: u64) {
+        if let Store::Journal(journal) = self {
+            journal.set_retention(retention);
+        }
+    }
+
+    /// Waits until it can be used. One that several processes could use, and one
+    /// does, is waited for until `deadline`.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub(super) async fn usable(&self, deadline: Instant) -> Result<(), Unusable> {
+        match self {
+            Store::Journal(journal) => journal.usable(deadline).await,
+            _ => Ok(()),
         }
     }
 }

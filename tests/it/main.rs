@@ -23,6 +23,7 @@ mod durable_bridge;
 mod file_destination;
 mod hang_up;
 mod http_destination;
+mod journal;
 mod logs;
 mod queue_source;
 mod rabbitmq;

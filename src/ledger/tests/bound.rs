@@ -212,7 +212,7 @@ fn a_smaller_ledger_keeps_the_newest() {
     let config = LedgerConfig {
         retention: HOUR,
         max_entries: 100,
-        redis: None,
+        ..LedgerConfig::default()
     };
     ledger.reconfigure(&config);
     ledger.tick();
@@ -245,7 +245,7 @@ fn a_larger_ledger_forgets_nothing() {
     let config = LedgerConfig {
         retention: HOUR,
         max_entries: 200,
-        redis: None,
+        ..LedgerConfig::default()
     };
     ledger.reconfigure(&config);
     for number in 100..200 {
@@ -268,7 +268,7 @@ fn another_retention_counts_at_once() {
     let config = LedgerConfig {
         retention: Duration::from_secs(600),
         max_entries: 1000,
-        redis: None,
+        ..LedgerConfig::default()
     };
     ledger.reconfigure(&config);
     drop(run(&ledger, later()));

@@ -37,7 +37,7 @@ fn ledger(retention: Duration, max_entries: u64) -> (Arc<Ledger<u32>>, LedgerMet
     let config = LedgerConfig {
         retention,
         max_entries,
-        redis: None,
+        ..LedgerConfig::default()
     };
     let clock = Clock::fixed(UNIX_EPOCH);
     (Ledger::in_memory(&config, metrics.clone(), clock), metrics)

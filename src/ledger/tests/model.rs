@@ -107,7 +107,7 @@ pub(super) struct Model {
 impl Model {
     pub(super) fn new(stand: Box<dyn Stand>) -> Self {
         Self {
-            ledger: stand.open(Duration::from_secs(RETENTION), 2),
+            ledger: stand.open(Duration::from_secs(RETENTION), 1000),
             stand,
             now: 50,
             settled: HashMap::new(),
@@ -177,7 +177,7 @@ impl Model {
         self.settled.retain(|_, known| !known.is_failed());
         let nothing = super::ledger(HOUR, 1).0;
         drop(std::mem::replace(&mut self.ledger, nothing));
-        self.ledger = self.stand.open(Duration::from_secs(RETENTION), 2);
+        self.ledger = self.stand.open(Duration::from_secs(RETENTION), 1000);
         self.step(&Step::Pass { seconds: 0 });
     }
 

@@ -34,6 +34,31 @@ impl Stand for Scripted {
     }
 }
 
+/// A folder that is there as long as this.
+struct InAFolder(tempfile::TempDir);
+
+impl InAFolder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+}
+
+impl Stand for InAFolder {
+    fn open(&self, retention: Duration, max_entries: u64) -> Arc<Ledger<u32>> {
+        let config = LedgerConfig {
+            retention,
+            max_entries,
+            journal: Some(self.0.path().join("journal")),
+            redis: None,
+        };
+        let metrics = Metrics::new().unwrap().ledger().clone();
+        let ledger = Ledger::open(&config, metrics, Clock::fixed(UNIX_EPOCH)).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        done(ledger.usable(deadline)).unwrap();
+        ledger
+    }
+}
+
 /// The names by which the scripted store's records go, over all ledgers on it.
 pub(super) fn names() -> Arc<Names> {
     let names = Names::default();
@@ -47,7 +72,7 @@ pub(super) fn on(store: Store, retention: Duration, max_entries: u64) -> Arc<Led
     let config = LedgerConfig {
         retention,
         max_entries,
-        redis: None,
+        ..LedgerConfig::default()
     };
     let metrics = Metrics::new().unwrap().ledger().clone();
     let clock = Clock::fixed(UNIX_EPOCH);
@@ -90,6 +115,7 @@ macro_rules! every_store_holds {
 
 every_store_holds!(memory, InMemory, 256);
 every_store_holds!(scripted, Scripted::new(), 256);
+every_store_holds!(journal, InAFolder::new(), 4);
 
 fn deliver_to(ledger: &Arc<Ledger<u32>>, claim: Claim, accepted: &[&str], delivered: bool) {
     let time = claim.now;
