@@ -3,7 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Answer, Gateway, Message, Peer, Script, within};
+use tokio::task::JoinHandle;
+
+use crate::support::{
+    Answer, Connection, Gateway, Message, Peer, Published, Script, before_the_next_look, within,
+};
 
 /// A source that publishes to the script.
 fn config(url: &str) -> String {
@@ -32,87 +36,140 @@ async fn connected() -> (Script, Gateway, Peer) {
 }
 
 /// Sends in the background.
-fn sending(gateway: &Gateway, id: &str) -> tokio::task::JoinHandle<Answer> {
+fn sending(gateway: &Gateway, id: &str) -> JoinHandle<Answer> {
     let address = gateway.address();
     let message = Message::new(id).seal();
     tokio::spawn(async move {
-        let mut connection = crate::support::Connection::open(address).await;
+        let mut connection = Connection::open(address).await;
         connection.post("/clerk", &message).await
     })
 }
 
-async fn told(sending: tokio::task::JoinHandle<Answer>) -> (u16, String) {
+async fn told(sending: JoinHandle<Answer>) -> (u16, String) {
     let answer = sending.await.unwrap();
     (answer.status, answer.word().to_owned())
 }
 
-async fn waiting(gateway: &Gateway, count: f64) {
-    let labels = [("destination", "events")];
-    let name = "hookward_destination_in_flight";
-    let there = |m: &crate::support::Metrics| m.value(name, &labels) == count;
-    gateway.metrics_until("events to wait", there).await;
+/// An event that was published and waits for its confirm.
+struct UnderWay {
+    published: Published,
+    sending: JoinHandle<Answer>,
 }
 
-/// Events `c` and `d`, published as one batch on one channel: `a` and `b` hold
-/// both channels until the other two wait.
-async fn a_batch_of_two(
-    gateway: &Gateway,
-    peer: &mut Peer,
-) -> (
-    [crate::support::Published; 2],
-    [tokio::task::JoinHandle<Answer>; 2],
-) {
-    let a = sending(gateway, "a");
-    let held = peer.published().await;
-    let b = sending(gateway, "b");
-    let other = peer.published().await;
-    assert_ne!(held.channel, other.channel, "one waits for no other");
-    let c = sending(gateway, "c");
-    waiting(gateway, 3.0).await;
-    let d = sending(gateway, "d");
-    waiting(gateway, 4.0).await;
-    peer.ack(held.channel, held.tag, false).await;
-    assert_eq!(told(a).await, (200, "delivered".into()));
-    let first = peer.published().await;
-    let second = peer.published().await;
-    assert!(first.is("c") && second.is("d"));
-    assert_eq!(
-        (first.channel, second.channel),
-        (held.channel, held.channel)
-    );
-    peer.ack(other.channel, other.tag, false).await;
-    assert_eq!(told(b).await, (200, "delivered".into()));
-    ([first, second], [c, d])
+impl UnderWay {
+    async fn told(self) -> (u16, String) {
+        told(self.sending).await
+    }
+}
+
+/// Sends until two are under way on one channel, of which there are two; nothing
+/// else is under way then.
+async fn two_on_one_channel(gateway: &Gateway, peer: &mut Peer) -> [UnderWay; 2] {
+    let mut under_way: Vec<UnderWay> = Vec::new();
+    for id in ["a", "b", "c"] {
+        let sending = sending(gateway, id);
+        let published = peer.published().await;
+        assert!(published.is(id), "it waited for another");
+        under_way.push(UnderWay { published, sending });
+    }
+    let channel = |number: usize| under_way[number].published.channel;
+    let other = match (channel(0) == channel(1), channel(0) == channel(2)) {
+        (true, _) => 2,
+        (_, true) => 1,
+        _ => 0,
+    };
+    let other = under_way.remove(other);
+    let Published { channel, tag, .. } = other.published;
+    peer.ack(channel, tag, false).await;
+    assert_eq!(other.told().await, (200, "delivered".into()));
+    let [first, second] = under_way.try_into().ok().unwrap();
+    assert_eq!(first.published.channel, second.published.channel);
+    [first, second]
 }
 
 #[tokio::test]
 async fn a_message_that_comes_back_before_another_is_confirmed_is_not_mistaken_for_it() {
     let (_script, gateway, mut peer) = connected().await;
-    let ([first, second], [c, d]) = a_batch_of_two(&gateway, &mut peer).await;
+    let [first, second] = two_on_one_channel(&gateway, &mut peer).await;
 
-    peer.give_back(&second).await;
-    peer.ack(first.channel, first.tag, false).await;
-    peer.ack(second.channel, second.tag, false).await;
+    let channel = first.published.channel;
+    peer.give_back(&second.published).await;
+    peer.ack(channel, first.published.tag, false).await;
+    peer.ack(channel, second.published.tag, false).await;
 
-    assert_eq!(told(c).await, (200, "delivered".into()));
-    assert_eq!(told(d).await, (502, "failed".into()));
+    assert_eq!(first.told().await, (200, "delivered".into()));
+    assert_eq!(second.told().await, (502, "failed".into()));
+}
+
+#[tokio::test]
+async fn two_that_come_back_crosswise_are_both_refused() {
+    let (_script, gateway, mut peer) = connected().await;
+    let [first, second] = two_on_one_channel(&gateway, &mut peer).await;
+
+    let channel = first.published.channel;
+    peer.give_back(&second.published).await;
+    peer.give_back(&first.published).await;
+    peer.ack(channel, first.published.tag, false).await;
+    peer.ack(channel, second.published.tag, false).await;
+
+    assert_eq!(first.told().await, (502, "failed".into()));
+    assert_eq!(second.told().await, (502, "failed".into()));
 }
 
 #[tokio::test]
 async fn confirms_in_any_order_and_several_in_one_belong_to_their_events() {
     let (_script, gateway, mut peer) = connected().await;
-    let ([first, second], [c, d]) = a_batch_of_two(&gateway, &mut peer).await;
+    let [first, second] = two_on_one_channel(&gateway, &mut peer).await;
 
-    peer.give_back(&first).await;
-    peer.ack(second.channel, second.tag, true).await;
-    assert!(first.tag < second.tag);
-    assert_eq!(told(c).await, (502, "failed".into()));
-    assert_eq!(told(d).await, (200, "delivered".into()));
+    peer.give_back(&first.published).await;
+    assert!(first.published.tag < second.published.tag);
+    peer.ack(second.published.channel, second.published.tag, true)
+        .await;
+    assert_eq!(first.told().await, (502, "failed".into()));
+    assert_eq!(second.told().await, (200, "delivered".into()));
 
     let e = sending(&gateway, "e");
     let published = peer.published().await;
     peer.nack(published.channel, published.tag).await;
     assert_eq!(told(e).await, (502, "failed".into()));
+}
+
+#[tokio::test]
+async fn the_confirm_of_one_that_was_late_hides_nothing_that_came_back() {
+    let (_script, gateway, mut peer) = connected().await;
+    let began = Instant::now();
+    let late = sending(&gateway, "late");
+    let first = peer.published().await;
+    within("half of the timeout", async {
+        while began.elapsed() < Duration::from_secs(1) {
+            before_the_next_look().await;
+        }
+    })
+    .await;
+    // One on each channel, so one on the same, published so much later.
+    let mut later = Vec::new();
+    for id in ["next", "next_but_one"] {
+        let sent = sending(&gateway, id);
+        later.push((peer.published().await, sent));
+    }
+    let same = |(published, _): &(Published, _)| published.channel == first.channel;
+    let at = later
+        .iter()
+        .position(same)
+        .expect("the channels take turns");
+    let (second, sent) = later.remove(at);
+    let (other, other_sent) = later.remove(0);
+    peer.ack(other.channel, other.tag, false).await;
+    assert_eq!(told(other_sent).await, (200, "delivered".into()));
+    // What follows is answered as by a broker that is there: a channel is opened.
+    peer.until_ready().await;
+    assert_eq!(told(late).await, (504, "late".into()));
+
+    peer.give_back(&second).await;
+    peer.ack(first.channel, first.tag, false).await;
+    peer.ack(second.channel, second.tag, false).await;
+
+    assert_eq!(told(sent).await, (502, "failed".into()));
 }
 
 #[tokio::test]
@@ -125,7 +182,7 @@ async fn a_message_that_comes_back_and_was_never_sent_makes_nothing_sure() {
     let b = sending(&gateway, "b");
     let second = peer.published().await;
 
-    let stray = crate::support::Published {
+    let stray = Published {
         channel: second.channel,
         ..published
     };

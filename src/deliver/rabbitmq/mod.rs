@@ -1,11 +1,10 @@
 //! RabbitMQ: accepted is what the broker confirmed and did not give back.
 //!
 //! A supervisor keeps one connection to the broker, and a few channels on it.
-//! Each channel has one owner, which publishes whatever waits as a batch, awaits
-//! every confirm of it, and only then tells each event how it came out: lapin
-//! hands a message that came back to whichever confirm is next, so that a single
-//! confirm proves nothing. One event alone goes at once; under load a batch is
-//! what gathered while the last one was being confirmed.
+//! Each channel has one owner, which publishes whatever arrives at once, beside
+//! what is under way, and tells each event how it came out as soon as that is
+//! sure: lapin hands a message that came back to whichever confirm is next, so
+//! that a confirm alone proves nothing. `window` holds what does.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -13,21 +12,25 @@
 //! | `template` | names that are made of the event |
 //! | `properties` | what is published |
 //! | `queue` | what waits for a channel, and how it stands with the broker |
-//! | `batch` | publishing, and pairing what came back |
+//! | `window` | what is under way on a channel, and which of it is proven |
+//! | `flight` | one publication under way, and why it has no receipt |
+//! | `woken` | which of them have something new, in its order |
 //! | `publisher` | the one owner of one channel |
 //! | `supervisor` | the connection, and what is missing, blocked or away |
 //! | `connect` | TCP, TLS and AMQP to one of the nodes |
 //! | `topology` | what is declared, and looked for |
 
-mod batch;
 mod config;
 mod connect;
+mod flight;
 mod properties;
 mod publisher;
 mod queue;
 mod supervisor;
 mod template;
 mod topology;
+mod window;
+mod woken;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 pub use amqp::{Peer, Published, Script};
 pub use broker::{Books, Broker, text};
-pub use gateway::{Gateway, Metrics, hookward};
+pub use gateway::{Gateway, hookward};
 pub use sender::{Answer, Connection, Message, Sealed, sign};
 pub use upstream::{Reply, Upstream};
 
