@@ -46,6 +46,9 @@ pub(super) struct Window {
     flying: usize,
     /// Those whose outcome is not told.
     untold: usize,
+    /// Those that were answered since the last were judged, and whether nothing
+    /// came with the answer.
+    answered: Vec<(usize, bool)>,
     /// Those that were answered with a yes and are not proven.
     unproven: Vec<usize>,
     /// Those that an error ended and whose outcome is not told.
@@ -76,6 +79,7 @@ impl Window {
             next: 0,
             flying: 0,
             untold: 0,
+            answered: Vec::new(),
             unproven: Vec::new(),
             lost: Vec::new(),
             spare: Vec::new(),
@@ -137,11 +141,10 @@ impl Window {
             self.ids.insert(id, place);
             self.flying += 1;
             self.untold += 1;
-            // The broker counts them in this order. An answer that is there at
-            // once is judged with what comes next.
-            if !matches!(self.look(place), Looked::Nothing) {
-                self.unproven.push(place);
-            }
+            // The broker counts them in this order. On a busy machine an answer
+            // may be there at once.
+            let looked = self.look(place);
+            self.enter(place, looked);
         }
     }
 
@@ -197,22 +200,13 @@ impl Window {
     /// Looks at all that has come, and tells what is sure.
     fn settle(&mut self) {
         let older = std::mem::take(&mut self.unproven);
-        let mut newer = Vec::new();
-        // Something was confirmed when nothing given back was left to hand over.
-        let mut clear = false;
         loop {
             let spare = std::mem::take(&mut self.spare);
             let mut woken = self.woken.take(spare);
             let done = woken.is_empty();
             for place in woken.drain(..) {
-                match self.look(place) {
-                    Looked::Nothing => {}
-                    Looked::Clear => {
-                        clear = true;
-                        newer.push((place, true));
-                    }
-                    Looked::Handed => newer.push((place, false)),
-                }
+                let looked = self.look(place);
+                self.enter(place, looked);
             }
             self.spare = woken;
             if done {
@@ -221,13 +215,24 @@ impl Window {
         }
         // Nothing is left to hand over either when all was answered.
         let quiet = self.flying == 0 && self.lost.is_empty();
+        let newer = std::mem::take(&mut self.answered);
+        // Something was confirmed when nothing given back was left to hand over.
+        let clear = newer.iter().any(|&(_, clear)| clear);
         for place in older {
             self.judge(place, clear || quiet);
         }
-        for (place, alone) in newer {
-            self.judge(place, alone || quiet);
+        for (place, clear) in newer {
+            self.judge(place, clear || quiet);
         }
         self.count_lost();
+    }
+
+    fn enter(&mut self, place: usize, looked: Looked) {
+        match looked {
+            Looked::Nothing => {}
+            Looked::Clear => self.answered.push((place, true)),
+            Looked::Handed => self.answered.push((place, false)),
+        }
     }
 
     /// Looks at a place, and enters what came back.
