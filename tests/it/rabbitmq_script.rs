@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use tokio::task::JoinHandle;
 
 use crate::support::{
@@ -87,6 +88,26 @@ async fn two_on_one_channel(gateway: &Gateway, peer: &mut Peer) -> [UnderWay; 2]
     [first, second]
 }
 
+/// Sends until one is published as it is to be; it, and those before it.
+async fn until_published(
+    gateway: &Gateway,
+    peer: &mut Peer,
+    fits: impl Fn(&Published) -> bool,
+) -> (UnderWay, Vec<UnderWay>) {
+    let mut others = Vec::new();
+    for number in 0..16 {
+        let sending = sending(gateway, &format!("next_{number}"));
+        let published = peer.published().await;
+        let fits = fits(&published);
+        let under_way = UnderWay { published, sending };
+        if fits {
+            return (under_way, others);
+        }
+        others.push(under_way);
+    }
+    panic!("the channels do not take turns");
+}
+
 #[tokio::test]
 async fn a_message_that_comes_back_before_another_is_confirmed_is_not_mistaken_for_it() {
     let (_script, gateway, mut peer) = connected().await;
@@ -110,6 +131,16 @@ async fn two_that_come_back_crosswise_are_both_refused() {
     peer.give_back(&second.published).await;
     peer.give_back(&first.published).await;
     peer.ack(channel, first.published.tag, false).await;
+    // When this is told, the confirm above was looked at.
+    let elsewhere = |published: &Published| published.channel != channel;
+    let (other, _) = until_published(&gateway, &mut peer, elsewhere).await;
+    let Published {
+        channel: elsewhere,
+        tag,
+        ..
+    } = other.published;
+    peer.ack(elsewhere, tag, false).await;
+    assert_eq!(other.told().await, (200, "delivered".into()));
     peer.ack(channel, second.published.tag, false).await;
 
     assert_eq!(first.told().await, (502, "failed".into()));
@@ -146,30 +177,23 @@ async fn the_confirm_of_one_that_was_late_hides_nothing_that_came_back() {
         }
     })
     .await;
-    // One on each channel, so one on the same, published so much later.
-    let mut later = Vec::new();
-    for id in ["next", "next_but_one"] {
-        let sent = sending(&gateway, id);
-        later.push((peer.published().await, sent));
+    // On the same channel, and published so much later.
+    let same = |published: &Published| published.channel == first.channel;
+    let (second, others) = until_published(&gateway, &mut peer, same).await;
+    for other in others {
+        let Published { channel, tag, .. } = other.published;
+        peer.ack(channel, tag, false).await;
+        assert_eq!(other.told().await, (200, "delivered".into()));
     }
-    let same = |(published, _): &(Published, _)| published.channel == first.channel;
-    let at = later
-        .iter()
-        .position(same)
-        .expect("the channels take turns");
-    let (second, sent) = later.remove(at);
-    let (other, other_sent) = later.remove(0);
-    peer.ack(other.channel, other.tag, false).await;
-    assert_eq!(told(other_sent).await, (200, "delivered".into()));
     // What follows is answered as by a broker that is there: a channel is opened.
     peer.until_ready().await;
     assert_eq!(told(late).await, (504, "late".into()));
 
-    peer.give_back(&second).await;
+    peer.give_back(&second.published).await;
     peer.ack(first.channel, first.tag, false).await;
-    peer.ack(second.channel, second.tag, false).await;
+    peer.ack(first.channel, second.published.tag, false).await;
 
-    assert_eq!(told(sent).await, (502, "failed".into()));
+    assert_eq!(second.told().await, (502, "failed".into()));
 }
 
 #[tokio::test]
@@ -272,15 +296,16 @@ async fn a_channel_the_broker_closes_is_opened_again_and_the_other_one_goes_on()
     let (_script, gateway, mut peer) = connected().await;
     let a = sending(&gateway, "a");
     let lost = peer.published().await;
-    let b = sending(&gateway, "b");
-    let other = peer.published().await;
+    let elsewhere = |published: &Published| published.channel != lost.channel;
+    let (other, _) = until_published(&gateway, &mut peer, elsewhere).await;
 
     peer.close_channel(lost.channel, 404, "NOT_FOUND - no exchange")
         .await;
     assert_eq!(told(a).await, (502, "failed".into()));
     peer.until_ready().await;
-    peer.ack(other.channel, other.tag, false).await;
-    assert_eq!(told(b).await, (200, "delivered".into()));
+    let Published { channel, tag, .. } = other.published;
+    peer.ack(channel, tag, false).await;
+    assert_eq!(other.told().await, (200, "delivered".into()));
 }
 
 #[tokio::test]
@@ -297,6 +322,16 @@ async fn a_broker_that_answers_nothing_holds_up_nobody() {
     let published = again.published().await;
     again.ack(published.channel, published.tag, false).await;
     assert_eq!(told(b).await, (200, "delivered".into()));
+}
+
+#[tokio::test]
+async fn who_leaves_says_goodbye() {
+    let (_script, gateway, mut peer) = connected().await;
+    gateway.signal(Signal::TERM);
+    assert!(
+        peer.until_goodbye().await >= 2,
+        "and its channels before it"
+    );
 }
 
 #[tokio::test]

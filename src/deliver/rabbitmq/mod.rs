@@ -34,9 +34,11 @@ mod woken;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 
 use crate::message::Event;
 use crate::observe::{AttemptOutcome, DestinationMetrics};
@@ -58,9 +60,14 @@ pub(super) struct Rabbit {
     press: Press,
     queue: Arc<Queue>,
     notice: Arc<Notice>,
+    /// The task that publishes.
+    publishing: TaskTracker,
     /// Ends the task, once it has finished what is queued.
-    _stop: DropGuard,
+    stop: DropGuard,
 }
+
+/// For finishing and saying goodbye to the broker, when nothing is queued any more.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 impl Rabbit {
     /// Starts to connect, and waits for nothing. Up to `room` events may wait.
@@ -90,13 +97,22 @@ impl Rabbit {
         metrics.up.set(0);
         // Not among the tasks a drain waits for: every event it has is waited
         // for by its delivery, and it goes on for as long as there may be more.
-        tokio::spawn(supervisor.run());
+        let publishing = TaskTracker::new();
+        publishing.spawn(supervisor.run());
+        publishing.close();
         Ok(Self {
             press,
             queue,
             notice,
-            _stop: stop.drop_guard(),
+            publishing,
+            stop: stop.drop_guard(),
         })
+    }
+
+    /// Takes leave of the broker, and waits for a moment until that is done.
+    pub(super) async fn leave(&self) {
+        self.stop.token().cancel();
+        let _ = timeout(GOODBYE, self.publishing.wait()).await;
     }
 
     /// Whether every name it needs can be made of the event.
