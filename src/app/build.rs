@@ -4,6 +4,7 @@ use std::sync::Arc;
 use crate::config::{self, Config};
 use crate::deliver::{Destination, DestinationConfig, Means};
 use crate::gateway::{Gateway, Limits, Shared, Slots, Source, Target};
+use crate::observe::{Limited, Metrics};
 use crate::setting::{OffOr, Place, Problem, Problems, Severity};
 use crate::verify::{Verifier, VerifyKeys};
 
@@ -30,9 +31,55 @@ impl Current {
 
     /// Tells what of a new configuration only a restart brings into force.
     pub(super) fn tell_restarts(&self, old: &Config) {
-        if self.config.log != old.log {
-            tracing::warn!("`log.level` and `log.format` take effect at the next start");
+        if self.config.log.options.format != old.log.options.format {
+            tracing::warn!("`log.format` takes effect at the next start");
         }
+    }
+
+    /// Shows in the metrics what is configured from now on, and no more what of
+    /// `old` no longer is.
+    pub(super) fn show(&self, old: Option<&Config>, metrics: &Metrics) {
+        for source in &self.config.sources {
+            match source.source.expect_every {
+                Some(interval) => metrics.expect_every(source.name.as_str(), interval),
+                None => metrics.expect_nothing(source.name.as_str()),
+            }
+        }
+        let (server, ledger) = (&self.config.server, &self.config.ledger);
+        metrics.show_limit(Limited::InFlight, server.max_in_flight);
+        metrics.show_limit(Limited::BufferedBytes, server.max_buffered.bytes());
+        let entries = usize::try_from(ledger.max_entries).unwrap_or(usize::MAX);
+        metrics.show_limit(Limited::LedgerEntries, entries);
+        let Some(old) = old else { return };
+        for gone in &old.sources {
+            let name = gone.name.as_str();
+            let mut sources = self.config.sources.iter();
+            let keys = match sources.find(|source| source.name == gone.name) {
+                Some(source) => names(&source.verify.keys),
+                None => {
+                    metrics.retire_source(name);
+                    Vec::new()
+                }
+            };
+            for key in names(&gone.verify.keys) {
+                if !keys.contains(&key) {
+                    metrics.retire_key(name, key);
+                }
+            }
+        }
+        for gone in &old.destinations {
+            let mut destinations = self.config.destinations.iter();
+            if !destinations.any(|destination| destination.name == gone.name) {
+                metrics.retire_destination(gone.name.as_str());
+            }
+        }
+    }
+}
+
+fn names(keys: &VerifyKeys) -> Vec<&str> {
+    match keys {
+        VerifyKeys::DangerouslyUnverified => Vec::new(),
+        VerifyKeys::Keys(keys) => keys.iter().map(|key| &*key.name).collect(),
     }
 }
 
@@ -137,9 +184,6 @@ fn source(
         let mut sources = previous.gateway.sources.values();
         sources.find(|source| source.name == name)
     });
-    if let Some(interval) = written.source.expect_every {
-        shared.metrics.expect_every(&name, interval);
-    }
     Source {
         verifier: Verifier::new(&written.verify, |key| shared.metrics.key(&name, key)),
         event_type: written.source.event_type.clone(),

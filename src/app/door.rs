@@ -20,13 +20,18 @@ use tower::service_fn;
 use super::State;
 use crate::admin;
 use crate::config::Config;
-use crate::listen::{Address, Connection, Door, Limits, Listener, ServeOptions, Stop, serve};
+use crate::listen::{
+    Address, Connection, Crew, Door, Limits, Listener, ServeOptions, Stop, raise_open_files, serve,
+};
+use crate::observe::{Limited, Metrics};
 use crate::setting::{Place, Problem, Problems, Severity};
 
 /// The listeners: for requests, and for administration.
 pub(super) struct Doors {
     inner: Mutex<Inner>,
     tasks: TaskTracker,
+    /// Serves the connections for requests.
+    crew: Crew,
 }
 
 struct Inner {
@@ -60,12 +65,12 @@ impl Doors {
     ///
     /// # Errors
     /// Each address that cannot be bound.
-    pub(super) fn bind(config: &Config, open_files: usize) -> Result<Self, Problems> {
+    pub(super) fn bind(config: &Config, crew: Crew) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         let server = Opening::bind(
             "server.listen",
             &config.server.listen,
-            server_door(config, open_files)?,
+            server_door(config)?,
             &mut problems,
         );
         let admin = config
@@ -88,6 +93,7 @@ impl Doors {
                 retired: Vec::new(),
             }),
             tasks: TaskTracker::new(),
+            crew,
         })
     }
 
@@ -121,7 +127,7 @@ impl Doors {
         let mut problems = Problems::default();
         let moved = |old: &Opening, wanted: &Address| old.address != *wanted;
 
-        let server_door = server_door(config, state.open_files)?;
+        let server_door = server_door(config)?;
         let server = moved(&inner.server, &config.server.listen).then(|| {
             Opening::bind(
                 "server.listen",
@@ -165,6 +171,12 @@ impl Doors {
         Ok(())
     }
 
+    /// Shows how many connections there may be.
+    pub(super) fn show(&self, metrics: &Metrics) {
+        let most = self.inner().server.door.load().limits.max_connections;
+        metrics.show_limit(Limited::Connections, most);
+    }
+
     /// From now on every answer asks its sender to go elsewhere.
     pub(super) fn leave(&self) {
         self.inner().server.stop.leave();
@@ -201,10 +213,14 @@ impl Doors {
             service_fn(move |request: Request<Incoming>| {
                 let gateway = Arc::clone(&state.current.load().gateway);
                 let connection = Arc::clone(&connection);
-                async move { Ok::<_, Infallible>(gateway.handle(request, connection).await) }
+                // Boxed at once: on its way into the connection it is moved
+                // several times, and it is 2 KiB.
+                let answer: Answering =
+                    Box::pin(async move { Ok(gateway.handle(request, connection).await) });
+                answer
             })
         };
-        if let Some((listener, options)) = opening.begin(gauge) {
+        if let Some((listener, options)) = opening.begin(gauge, self.crew.clone()) {
             let serving = told(serve(listener, make, options));
             opening.serving = Some(self.tasks.spawn_on(serving, runtime));
         }
@@ -226,7 +242,7 @@ impl Doors {
                 answer
             })
         };
-        if let Some((listener, options)) = opening.begin(gauge) {
+        if let Some((listener, options)) = opening.begin(gauge, Crew::here()) {
             let serving = told(serve(listener, make, options));
             opening.serving = Some(self.tasks.spawn_on(serving, runtime));
         }
@@ -278,11 +294,12 @@ impl Opening {
         }
     }
 
-    fn begin(&mut self, connections: IntGauge) -> Option<(Listener, ServeOptions)> {
+    fn begin(&mut self, connections: IntGauge, crew: Crew) -> Option<(Listener, ServeOptions)> {
         let options = ServeOptions {
             door: Arc::clone(&self.door),
             connections,
             stop: self.stop.clone(),
+            crew,
         };
         Some((self.listener.take()?, options))
     }
@@ -316,7 +333,7 @@ async fn told(serving: impl Future<Output = io::Result<usize>>) {
 }
 
 /// What connections for requests find. Never plain HTTP in the place of TLS.
-fn server_door(config: &Config, open_files: usize) -> Result<Door, Problems> {
+fn server_door(config: &Config) -> Result<Door, Problems> {
     let Some(mut door) = config.server.door() else {
         return Err(Problems::from(Problem {
             severity: Severity::Error,
@@ -326,6 +343,7 @@ fn server_door(config: &Config, open_files: usize) -> Result<Door, Problems> {
             hint: None,
         }));
     };
+    let open_files = raise_open_files(reserved_files(config));
     if door.limits.max_connections > open_files {
         tracing::warn!(
             configured = door.limits.max_connections,
@@ -335,6 +353,17 @@ fn server_door(config: &Config, open_files: usize) -> Result<Door, Problems> {
         door.limits.max_connections = open_files.max(1);
     }
     Ok(door)
+}
+
+/// Descriptors that connections may not take, for files, the admin listener and
+/// what the runtime needs.
+const RESERVED_FILES: usize = 64;
+
+/// How many descriptors connections may not take: those above, and one for each
+/// delivery that may be under way.
+fn reserved_files(config: &Config) -> usize {
+    let deliveries = config.destinations.iter().map(|d| d.max_in_flight);
+    deliveries.fold(RESERVED_FILES, usize::saturating_add)
 }
 
 fn admin_door() -> Door {

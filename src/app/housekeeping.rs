@@ -1,12 +1,11 @@
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::State;
-use super::watch::{self, Watch};
+use super::watch;
 use crate::observe::rfc3339;
 
 /// What has to be done from time to time: the ledger's tidying, a look at
@@ -15,7 +14,6 @@ pub(super) async fn run(state: Arc<State>) {
     let mut every_second = interval(Duration::from_secs(1));
     every_second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut silent = Silences::new(state.shared.clock.now());
-    let mut watching: Option<Watch> = None;
     let mut next_look = Instant::now() + watch::EVERY;
     loop {
         every_second.tick().await;
@@ -25,33 +23,25 @@ pub(super) async fn run(state: Arc<State>) {
         silent.look(&state);
         if Instant::now() >= next_look {
             next_look = Instant::now() + watch::EVERY;
-            look_at_files(&state, &mut watching).await;
+            look_at_files(&state).await;
         }
     }
 }
 
-async fn look_at_files(state: &Arc<State>, watching: &mut Option<Watch>) {
+async fn look_at_files(state: &Arc<State>) {
     let current = state.current.load_full();
-    if !current.config.server.watch {
-        *watching = None;
+    let Some(mut watch) = state.watching().take() else {
         return;
-    }
-    let files: Vec<PathBuf> = {
-        let config = &current.config;
-        config.file.iter().chain(&config.files).cloned().collect()
     };
-    let before = watching.take();
-    let looked = tokio::task::spawn_blocking(move || match before {
-        None => (Watch::new(&files), false),
-        Some(mut watch) => {
-            let changed = watch.changed(&files);
-            (watch, changed)
-        }
+    let looked = tokio::task::spawn_blocking(move || {
+        let changed = watch.changed(&watch::files(&current.config));
+        (watch, changed)
     });
     let Ok((watch, changed)) = looked.await else {
         return;
     };
-    *watching = Some(watch);
+    // A reload that came meanwhile has looked for itself.
+    state.watching().get_or_insert(watch);
     if changed {
         // What came of it is logged.
         let _ = state.reload().await;

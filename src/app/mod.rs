@@ -12,8 +12,8 @@ mod subject;
 mod watch;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, Notify, mpsc};
@@ -21,11 +21,12 @@ use tokio::sync::{Mutex, Notify, mpsc};
 use crate::config::{Arguments, Config, Origin};
 use crate::gateway::{Shared, Slots};
 use crate::ledger::Ledger;
-use crate::listen::{BufferBudget, raise_open_files};
-use crate::observe::{Clock, Metrics};
+use crate::listen::{BufferBudget, Workers};
+use crate::observe::{Clock, Logs, Metrics};
 use crate::setting::{Place, Problem, Problems, Severity};
 use build::{Current, build};
 use door::Doors;
+use watch::Watch;
 
 /// What a configuration was read from, and is read from again at a reload.
 #[derive(Clone, Debug)]
@@ -89,20 +90,11 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// Descriptors that connections may not take, for files, the admin listener and
-/// what the runtime needs.
-const RESERVED_FILES: usize = 64;
-
-/// How many descriptors connections may not take: those above, and one for each
-/// delivery that may be under way.
-fn reserved_files(config: &Config) -> usize {
-    let deliveries = config.destinations.iter().map(|d| d.max_in_flight);
-    deliveries.fold(RESERVED_FILES, usize::saturating_add)
-}
-
 /// A hookward that is bound and does not serve yet.
 pub struct App {
     state: Arc<State>,
+    /// Not in the state, which what they run holds on to.
+    workers: Workers,
 }
 
 /// What lives as long as the process.
@@ -112,10 +104,11 @@ pub(crate) struct State {
     written: Written,
     doors: Doors,
     phase: AtomicU8,
+    /// The files of the configuration in force, as they were when it was read; none
+    /// while they are not watched, or being looked at.
+    watch: std::sync::Mutex<Option<Watch>>,
     /// One reload at a time.
     reloading: Mutex<()>,
-    /// How many connections the limit of open files leaves room for.
-    open_files: usize,
 }
 
 impl App {
@@ -125,6 +118,8 @@ impl App {
     /// # Errors
     /// When something cannot be opened or bound.
     pub fn bind(config: Config, written: Written) -> Result<Self, StartError> {
+        // Before anything that takes its time: what changes meanwhile is new.
+        let watch = Watch::wanted(&config);
         let metrics = Metrics::new().map_err(|e| StartError::Other(e.to_string()))?;
         let metrics = Arc::new(metrics);
         let clock = Clock::system(metrics.clock_steps().clone());
@@ -137,10 +132,13 @@ impl App {
             ),
         );
         let shared = Arc::new(Shared::new(ledger, clock, metrics, limits));
-        let open_files = raise_open_files(reserved_files(&config));
         let current = build(config, &shared, None).map_err(StartError::Problems)?;
-        let doors = Doors::bind(&current.config, open_files).map_err(StartError::Problems)?;
+        let workers = Workers::start()
+            .map_err(|error| StartError::Other(format!("cannot start threads: {error}")))?;
+        let doors = Doors::bind(&current.config, workers.crew()).map_err(StartError::Problems)?;
         current.tell_dangers();
+        current.show(None, &shared.metrics);
+        doors.show(&shared.metrics);
         Ok(Self {
             state: Arc::new(State {
                 shared,
@@ -148,9 +146,10 @@ impl App {
                 written,
                 doors,
                 phase: AtomicU8::new(Phase::Starting as u8),
+                watch: std::sync::Mutex::new(watch),
                 reloading: Mutex::new(()),
-                open_files,
             }),
+            workers,
         })
     }
 
@@ -166,7 +165,9 @@ impl App {
 
     /// Serves until `controls` says to stop, or is closed.
     pub async fn run(self, mut controls: mpsc::Receiver<Control>) -> Ended {
-        let state = self.state;
+        let Self { state, workers } = self;
+        // Whoever is let in finds it ready: all that it needs is there.
+        state.enter(Phase::Serving);
         if let Err(error) = state.doors.open(&state) {
             tracing::error!(%error, "the listeners cannot be served");
             return Ended::Cut;
@@ -174,7 +175,6 @@ impl App {
         let housekeeping = tokio::spawn(housekeeping::run(Arc::clone(&state)));
         let reload_wanted = Arc::new(Notify::new());
         let reloads = tokio::spawn(reloads(Arc::clone(&state), Arc::clone(&reload_wanted)));
-        state.enter(Phase::Serving);
         let delayed = loop {
             match controls.recv().await {
                 Some(Control::Reload) => reload_wanted.notify_one(),
@@ -185,6 +185,9 @@ impl App {
         let ended = drain::run(&state, delayed, &mut controls).await;
         reloads.abort();
         housekeeping.abort();
+        // What still runs had its time. It is dropped here, and what was cut is
+        // logged by that.
+        let _ = tokio::task::spawn_blocking(move || drop(workers)).await;
         ended
     }
 }
@@ -261,8 +264,13 @@ impl State {
         result
     }
 
+    fn watching(&self) -> std::sync::MutexGuard<'_, Option<Watch>> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn take_over(self: &Arc<Self>) -> Result<Problems, Problems> {
         let (config, warnings) = self.written.load()?;
+        let watch = Watch::wanted(&config);
         let old = self.current.load_full();
         let new = build(config, &self.shared, Some(&old))?;
         // The last thing that can fail: from here on the new one is in force.
@@ -271,9 +279,18 @@ impl State {
         self.shared.in_flight.set_limit(server.max_in_flight);
         self.shared.buffers.set_limit(server.max_buffered.bytes());
         self.shared.ledger.reconfigure(&new.config.ledger);
+        // Checked with the rest of the configuration; the old filter stays otherwise.
+        if new.config.log.options != old.config.log.options
+            && let Err(error) = Logs::refilter(&new.config.log.options)
+        {
+            tracing::error!(error, "the log goes on as before");
+        }
         new.tell_dangers();
         new.tell_restarts(&old.config);
+        new.show(Some(&old.config), &self.shared.metrics);
+        self.doors.show(&self.shared.metrics);
         self.current.store(Arc::new(new));
+        *self.watching() = watch;
         for destination in &self.current.load().destinations {
             destination.reopen();
         }

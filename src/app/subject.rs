@@ -5,6 +5,7 @@ use super::State;
 use crate::admin::{
     DestinationStatus, KeyStatus, Readiness, SourceStatus, Status, Subject, same_token,
 };
+use crate::deliver::CircuitState;
 use crate::ledger::{Forgotten, Look};
 use crate::observe::{RecentRefusal, rfc3339};
 use crate::setting::{Problems, Secret};
@@ -28,6 +29,14 @@ impl Subject for Admin {
 
     fn metrics(&self) -> Option<String> {
         self.0.shared.ledger.count();
+        for destination in &self.0.current.load().destinations {
+            let state = destination.state();
+            self.0.shared.metrics.show_destination(
+                destination.name().as_str(),
+                state.up,
+                state.circuit != CircuitState::Closed,
+            );
+        }
         match self.0.shared.metrics.text() {
             Ok(text) => Some(text),
             Err(error) => {

@@ -6,6 +6,8 @@ use std::time::Duration;
 use xxhash_rust::xxh3::Xxh3;
 use zeroize::Zeroizing;
 
+use crate::config::Config;
+
 /// How often the files are looked at.
 pub(super) const EVERY: Duration = Duration::from_secs(10);
 
@@ -19,7 +21,17 @@ pub(super) struct Watch {
     last: u64,
 }
 
+/// The files of a configuration.
+pub(super) fn files(config: &Config) -> Vec<PathBuf> {
+    config.file.iter().chain(&config.files).cloned().collect()
+}
+
 impl Watch {
+    /// Watches the files of `config` from now on, if that is wanted.
+    pub(super) fn wanted(config: &Config) -> Option<Self> {
+        config.server.watch.then(|| Self::new(&files(config)))
+    }
+
     pub(super) fn new(files: &[PathBuf]) -> Self {
         let known = look(files);
         Self { known, last: known }

@@ -1,6 +1,5 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use prometheus::IntGauge;
 use tokio::time::Instant;
 
 use super::BreakerConfig;
@@ -11,7 +10,6 @@ use super::BreakerConfig;
 pub(super) struct Breaker {
     config: Option<BreakerConfig>,
     state: Mutex<State>,
-    gauge: IntGauge,
 }
 
 /// What an attempt showed of a destination.
@@ -63,14 +61,11 @@ enum State {
 }
 
 impl Breaker {
-    /// A closed circuit; without a `config` it never opens. `gauge` is 1 while it
-    /// is open.
-    pub(super) fn new(config: Option<BreakerConfig>, gauge: IntGauge) -> Self {
-        gauge.set(0);
+    /// A closed circuit; without a `config` it never opens.
+    pub(super) fn new(config: Option<BreakerConfig>) -> Self {
         Self {
             config,
             state: Mutex::new(State::Closed { failures: 0 }),
-            gauge,
         }
     }
 
@@ -128,7 +123,6 @@ impl Passage<'_> {
             (Health::Unknown, _) | (Health::There, State::Closed { failures: 0 }) => {}
             (Health::There, _) => {
                 *state = State::Closed { failures: 0 };
-                self.breaker.gauge.set(0);
                 self.probe = None;
             }
             (Health::Away, State::Closed { failures }) => {
@@ -139,7 +133,6 @@ impl Passage<'_> {
                     *state = State::Open {
                         until: Instant::now() + config.open_for,
                     };
-                    self.breaker.gauge.set(1);
                 }
             }
             (Health::Away, State::Probing { probe }) if self.probe == Some(probe) => {
@@ -190,7 +183,7 @@ mod tests {
             failures,
             open_for: OPEN_FOR,
         };
-        Breaker::new(Some(config), IntGauge::new("circuit", "circuit").unwrap())
+        Breaker::new(Some(config))
     }
 
     fn attempt(breaker: &Breaker, health: Health) {
@@ -208,7 +201,7 @@ mod tests {
         assert_eq!(breaker.state(), CircuitState::Closed);
         attempt(&breaker, Health::Away);
         assert!(breaker.admit().is_none());
-        assert_eq!(breaker.gauge.get(), 1);
+        assert_eq!(breaker.state(), CircuitState::Open);
     }
 
     #[tokio::test(start_paused = true)]
@@ -233,7 +226,6 @@ mod tests {
         assert!(probe.is_open());
         probe.record(Health::There);
         assert_eq!(breaker.state(), CircuitState::Closed);
-        assert_eq!(breaker.gauge.get(), 0);
         drop(probe);
         assert_eq!(breaker.state(), CircuitState::Closed);
     }
@@ -277,7 +269,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn switched_off_it_never_opens() {
-        let breaker = Breaker::new(None, IntGauge::new("circuit", "circuit").unwrap());
+        let breaker = Breaker::new(None);
         for _ in 0..1000 {
             attempt(&breaker, Health::Away);
         }

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::observe::{Clock, Metrics};
 use crate::setting::{Name, Place, Reader, SecretReader};
 
-use super::{Budget, Destination, DestinationConfig, Means};
+use super::{Budget, CircuitState, Destination, DestinationConfig, Means};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -154,6 +154,9 @@ impl Built {
             "" => String::new(),
             word => format!(",outcome=\"{word}\""),
         };
+        let state = self.destination.state();
+        let open = state.circuit != CircuitState::Closed;
+        self.metrics.show_destination("billing", state.up, open);
         let line = format!("hookward_{name}{{destination=\"billing\"{outcome}}} ");
         let text = self.metrics.text().unwrap();
         let value = text.lines().find_map(|l| l.strip_prefix(&line));

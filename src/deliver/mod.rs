@@ -137,10 +137,7 @@ impl Destination {
             name: config.name.clone(),
             required: config.required,
             clock,
-            breaker: Breaker::new(
-                config.circuit_breaker.clone(),
-                means.metrics.circuit_open.clone(),
-            ),
+            breaker: Breaker::new(config.circuit_breaker.clone()),
             metrics: means.metrics,
             bulkhead: Semaphore::new(room),
             room,

@@ -56,7 +56,7 @@ impl Gateway {
 
     /// The stages up to the proof. Nothing here outlives the sender's patience.
     async fn prove(
-        &self,
+        self: &Arc<Self>,
         request: Request<Incoming>,
         connection: &Connection,
         trace: &mut Trace,
@@ -97,11 +97,16 @@ impl Gateway {
             headers: head.headers,
             body: body.bytes,
         };
-        let message = source
-            .verifier
-            .verify(received, now)
-            .map_err(Refusal::Rejected)?;
+        let message = match source.verifier.prove(received, now) {
+            Ok(message) => message,
+            Err(unproven) => {
+                let rejection = unproven.rejection;
+                self.look_elsewhere(unproven, body.held, trace);
+                return Err(Refusal::Rejected(rejection));
+            }
+        };
         source.verified(&message, now);
+        connection.proven();
         Ok(Proven {
             source,
             message,

@@ -5,6 +5,7 @@
 //! in the order in which a request meets them.
 
 mod answer;
+mod elsewhere;
 mod fanout;
 mod line;
 mod outlive;
@@ -31,6 +32,7 @@ use crate::observe::{Clock, Metrics, RecentRefusals, RouteMetrics, SourceMetrics
 use crate::route::Router;
 use crate::source::{TypeRule, Unmatched};
 use crate::verify::Verifier;
+use elsewhere::Looks;
 
 /// What all configurations of one process share, one after the other.
 pub struct Shared {
@@ -48,6 +50,8 @@ pub struct Shared {
     pub buffers: BufferBudget,
     /// The last refusals.
     pub recent: RecentRefusals,
+    /// When a look at what no key of its source signed may be taken.
+    looks: Looks,
     /// Whether new requests are turned away.
     draining: AtomicBool,
 }
@@ -68,6 +72,7 @@ impl Shared {
             in_flight: limits.0,
             buffers: limits.1,
             recent: RecentRefusals::default(),
+            looks: Looks::default(),
             draining: AtomicBool::new(false),
         }
     }

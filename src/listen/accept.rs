@@ -1,37 +1,61 @@
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::time::Instant;
 
 use super::Listener;
 use super::address::{Bound, SocketFile};
 use super::io::Socket;
 
-/// A connection fresh from the kernel.
+/// A connection fresh from the kernel, which no runtime watches yet.
 pub(super) struct Accepted {
-    pub(super) socket: Socket,
+    socket: Fresh,
     /// None over a unix socket.
     pub(super) peer: Option<IpAddr>,
 }
 
+enum Fresh {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
 impl Accepted {
-    fn tcp(stream: TcpStream, peer: IpAddr) -> Self {
-        // Answers are written whole; waiting for more would only delay them.
-        // A socket that refuses is already gone, which its reader will find.
-        let _ = stream.set_nodelay(true);
+    fn tcp(stream: TcpStream, peer: SocketAddr) -> Self {
         Self {
-            socket: Socket::Tcp(stream),
-            peer: Some(peer.to_canonical()),
+            socket: Fresh::Tcp(stream),
+            peer: Some(peer.ip().to_canonical()),
         }
     }
 
     fn unix(stream: UnixStream) -> Self {
         Self {
-            socket: Socket::Unix(stream),
+            socket: Fresh::Unix(stream),
             peer: None,
+        }
+    }
+
+    /// Has the present runtime watch the socket.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub(super) fn watch(self) -> io::Result<Socket> {
+        match self.socket {
+            Fresh::Tcp(stream) => {
+                stream.set_nonblocking(true)?;
+                // Answers are written whole; waiting for more would only delay
+                // them. A socket that refuses is already gone, which its reader
+                // will find.
+                let _ = stream.set_nodelay(true);
+                tokio::net::TcpStream::from_std(stream).map(Socket::Tcp)
+            }
+            Fresh::Unix(stream) => {
+                stream.set_nonblocking(true)?;
+                tokio::net::UnixStream::from_std(stream).map(Socket::Unix)
+            }
         }
     }
 }
@@ -52,16 +76,17 @@ impl Acceptor {
         }
     }
 
-    /// The next connection.
+    /// The next connection. It is taken from the runtime that accepted it, for
+    /// the one that will serve it.
     pub(super) async fn accept(&mut self) -> io::Result<Accepted> {
         match self {
             Acceptor::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                Ok(Accepted::tcp(stream, peer.ip()))
+                Ok(Accepted::tcp(stream.into_std()?, peer))
             }
             Acceptor::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
-                Ok(Accepted::unix(stream))
+                Ok(Accepted::unix(stream.into_std()?))
             }
         }
     }
@@ -70,28 +95,21 @@ impl Acceptor {
     /// the socket. The runtime is not asked, because it may not have heard yet
     /// of what the kernel already has.
     pub(super) fn last(self, room: usize) -> Vec<Accepted> {
-        let mut last = Vec::new();
         match self {
             Acceptor::Tcp(listener) => {
                 let listener = listener.into_std().into_iter();
-                let accepted = listener.flat_map(|l| std::iter::from_fn(move || l.accept().ok()));
-                for (stream, peer) in accepted.take(room) {
-                    let stream = stream.set_nonblocking(true).map(|()| stream);
-                    let stream = stream.and_then(TcpStream::from_std);
-                    last.extend(stream.map(|stream| Accepted::tcp(stream, peer.ip())));
-                }
+                let last = listener.flat_map(|l| std::iter::from_fn(move || l.accept().ok()));
+                let last = last.map(|(stream, peer)| Accepted::tcp(stream, peer));
+                last.take(room).collect()
             }
             Acceptor::Unix(listener, _file) => {
                 let listener = listener.into_std().into_iter();
-                let accepted = listener.flat_map(|l| std::iter::from_fn(move || l.accept().ok()));
-                for (stream, _) in accepted.take(room) {
-                    let stream = stream.set_nonblocking(true).map(|()| stream);
-                    let stream = stream.and_then(UnixStream::from_std);
-                    last.extend(stream.map(Accepted::unix));
-                }
+                let last = listener.flat_map(|l| std::iter::from_fn(move || l.accept().ok()));
+                last.map(|(stream, _)| Accepted::unix(stream))
+                    .take(room)
+                    .collect()
             }
         }
-        last
     }
 }
 

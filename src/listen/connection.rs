@@ -1,4 +1,5 @@
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -6,6 +7,7 @@ use http::header::{CONNECTION, HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
 use super::Stop;
+use super::room::Room;
 use crate::message::Protocol;
 
 /// What a connection is held to.
@@ -36,8 +38,7 @@ const LINGER: Duration = Duration::from_secs(1);
 pub struct Connection {
     peer: Option<IpAddr>,
     protocol: Protocol,
-    limits: Limits,
-    stop: Stop,
+    house: House,
     accepted: Instant,
     phase: AtomicU8,
     /// The first byte of the present head (nanoseconds since `accepted`).
@@ -50,6 +51,15 @@ pub struct Connection {
     /// Whether the sender may be sending what nobody reads.
     unread: AtomicBool,
     close_after: AtomicBool,
+    /// Whether a genuine message ever came on it.
+    proven: AtomicBool,
+}
+
+/// Where a connection came in.
+pub(super) struct House {
+    pub(super) limits: Limits,
+    pub(super) room: Arc<Room>,
+    pub(super) stop: Stop,
 }
 
 /// What a connection is doing.
@@ -71,24 +81,19 @@ pub(super) enum Phase {
 }
 
 impl Connection {
-    pub(super) fn new(
-        peer: Option<IpAddr>,
-        protocol: Protocol,
-        limits: Limits,
-        stop: Stop,
-    ) -> Self {
+    pub(super) fn new(peer: Option<IpAddr>, protocol: Protocol, house: House) -> Self {
         Self {
             peer,
             protocol,
-            limits,
-            stop,
             accepted: Instant::now(),
             phase: AtomicU8::new(Phase::Greeting as u8),
             began: AtomicU64::new(0),
-            until: AtomicU64::new(nanoseconds(limits.header_timeout)),
+            until: AtomicU64::new(nanoseconds(house.limits.header_timeout)),
             stalled: AtomicU64::new(0),
             unread: AtomicBool::new(false),
             close_after: AtomicBool::new(false),
+            proven: AtomicBool::new(false),
+            house,
         }
     }
 
@@ -113,9 +118,14 @@ impl Connection {
         self.close_after.store(true, Ordering::Relaxed);
     }
 
+    /// A genuine message came on it: it is kept although the house is full.
+    pub fn proven(&self) {
+        self.proven.store(true, Ordering::Relaxed);
+    }
+
     /// Whether the listener is closed, so that a new request is to be refused.
     pub fn is_closing(&self) -> bool {
-        self.stop.is_closing()
+        self.house.stop.is_closing()
     }
 
     /// The body was read to its end, so nothing of it is still coming.
@@ -142,7 +152,7 @@ impl Connection {
         self.began.store(now, Ordering::Relaxed);
         if phase == Phase::Waiting {
             self.until.store(
-                now + nanoseconds(self.limits.header_timeout),
+                now + nanoseconds(self.house.limits.header_timeout),
                 Ordering::Relaxed,
             );
         }
@@ -165,7 +175,8 @@ impl Connection {
         // Where the body was not read to its end, the connection cannot go on.
         if self.unread.load(Ordering::Relaxed)
             || self.close_after.load(Ordering::Relaxed)
-            || self.stop.is_leaving()
+            || self.house.stop.is_leaving()
+            || self.is_in_the_way()
         {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -179,7 +190,7 @@ impl Connection {
             // A head that is already here began now; any other will say so.
             self.began.store(now, Ordering::Relaxed);
             self.until.store(
-                now + nanoseconds(self.limits.idle_timeout),
+                now + nanoseconds(self.house.limits.idle_timeout),
                 Ordering::Relaxed,
             );
             self.enter(Phase::Waiting);
@@ -208,6 +219,26 @@ impl Connection {
         lingers
     }
 
+    /// Whether others wait for the place of this one, which never proved anything.
+    fn is_in_the_way(&self) -> bool {
+        !self.proven.load(Ordering::Relaxed) && self.house.room.is_full()
+    }
+
+    /// Until when it may wait for its next request. One that has proven nothing
+    /// looks every now and then whether others wait for its place, and gives it up
+    /// when it had the time of a head.
+    fn patience(&self) -> Instant {
+        let until = self.at(self.until.load(Ordering::Relaxed));
+        if self.proven.load(Ordering::Relaxed) {
+            return until;
+        }
+        let head = self.house.limits.header_timeout;
+        if self.house.room.is_full() {
+            return until.min(self.began() + head);
+        }
+        until.min(Instant::now() + head)
+    }
+
     /// When the connection is to be dropped, as things stand.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let stalled = self.stalled.load(Ordering::Relaxed);
@@ -216,7 +247,8 @@ impl Connection {
         }
         match self.phase() {
             Phase::Handling | Phase::Answering => None,
-            Phase::Greeting | Phase::Waiting | Phase::Head | Phase::Lingering => {
+            Phase::Waiting => Some(self.patience()),
+            Phase::Greeting | Phase::Head | Phase::Lingering => {
                 Some(self.at(self.until.load(Ordering::Relaxed)))
             }
         }

@@ -5,8 +5,8 @@
 //! tower service, made for each [`Connection`]. What the service sees is only
 //! requests whose head came whole and in time; it reads the body with
 //! [`read_body`], which keeps size, pace and the shared [`BufferBudget`], and
-//! learns from [`Sender`] who is there behind the proxies. [`Stop`] ends it all
-//! in stages.
+//! learns from [`Sender`] who is there behind the proxies. [`Workers`] are the
+//! threads that connections are served on. [`Stop`] ends it all in stages.
 //!
 //! | danger | what bounds it |
 //! |---|---|
@@ -14,7 +14,7 @@
 //! | a connection kept open for nothing | `idle_timeout` between requests |
 //! | a body that drips | `body_timeout`, and 16 KiB/s after its first 2 s |
 //! | a sender that does not read its answer | 10 s without progress |
-//! | many connections | `max_connections`; further ones wait in the kernel's queue |
+//! | many connections | `max_connections`; further ones wait in the kernel's queue, and those that have proven nothing are not kept while it is full |
 //! | many large bodies | `max_buffered`, taken before a byte is read |
 //! | no descriptors left | a pause before the next accept, and [`raise_open_files`] |
 
@@ -26,10 +26,12 @@ mod config;
 mod connection;
 mod io;
 mod open_files;
+mod room;
 mod sender;
 mod serve;
 mod stop;
 mod tls;
+mod workers;
 
 pub use address::{Address, Listener};
 pub use body::{Body, BodyError, BodyRules, read_body, skip_body};
@@ -41,6 +43,7 @@ pub use sender::Sender;
 pub use serve::{Door, ServeOptions, serve};
 pub use stop::Stop;
 pub use tls::Tls;
+pub use workers::{Crew, Workers};
 
 #[cfg(test)]
 mod tests;

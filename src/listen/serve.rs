@@ -3,7 +3,6 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -17,7 +16,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -25,8 +23,10 @@ use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt as _};
 
 use super::accept::{Accepted, Acceptor, Pause, is_passing};
+use super::connection::House;
 use super::io::Io;
-use super::{Connection, Limits, Listener, Stop};
+use super::room::{Place, Room};
+use super::{Connection, Crew, Limits, Listener, Stop};
 use crate::message::Protocol;
 
 /// What a new connection finds: its limits, and whether TLS is spoken.
@@ -46,6 +46,8 @@ pub struct ServeOptions {
     pub connections: IntGauge,
     /// Tells when to stop.
     pub stop: Stop,
+    /// Serves the connections.
+    pub crew: Crew,
 }
 
 /// The largest head (bytes): what Node takes too, and a webhook's is about 1 KiB.
@@ -132,8 +134,10 @@ impl Floor {
     /// Waits until there is room for one more.
     async fn place(&self) {
         loop {
-            let freed = self.room.freed.notified();
-            if self.left() > 0 {
+            let freed = self.room.freed();
+            let full = self.left() == 0;
+            self.room.set_full(full);
+            if !full {
                 return;
             }
             // A reload that makes more room wakes nobody: look again by and by.
@@ -144,7 +148,7 @@ impl Floor {
     /// How many more connections there is room for.
     fn left(&self) -> usize {
         let most = self.options.door.load().limits.max_connections;
-        most.saturating_sub(self.room.open.load(Ordering::Relaxed))
+        most.saturating_sub(self.room.open())
     }
 
     fn admit<M, S>(&self, accepted: Accepted, make: &M)
@@ -156,6 +160,9 @@ impl Floor {
             + 'static,
         S::Future: Send + 'static,
     {
+        let Some(post) = self.options.crew.post() else {
+            return;
+        };
         let place = Place::take(&self.room, &self.options.connections);
         let door = self.options.door.load();
         let stop = &self.options.stop;
@@ -163,23 +170,33 @@ impl Floor {
             None => Protocol::Http,
             Some(_) => Protocol::Https,
         };
-        let connection = Connection::new(accepted.peer, protocol, door.limits, stop.clone());
-        let connection = Arc::new(connection);
-        let io = Io::new(accepted.socket, Arc::clone(&connection));
+        let house = House {
+            limits: door.limits,
+            room: Arc::clone(&self.room),
+            stop: stop.clone(),
+        };
+        let connection = Arc::new(Connection::new(accepted.peer, protocol, house));
         let service = make(Arc::clone(&connection));
         let guest = Guest {
-            connection,
+            connection: Arc::clone(&connection),
             service,
             stop: stop.clone(),
         };
         let tls = door.tls.clone();
-        self.tasks.spawn(async move {
-            let _place = place;
+        let runtime = post.runtime().clone();
+        let serving = async move {
+            let _place = (place, post);
+            let Ok(socket) = accepted.watch() else {
+                // It is closed by that: without a runtime nobody can answer.
+                return;
+            };
+            let io = Io::new(socket, connection);
             match tls {
                 None => guest.serve(io).await,
                 Some(tls) => guest.serve_tls(io, tls).await,
             }
-        });
+        };
+        self.tasks.spawn_on(serving, &runtime);
     }
 
     /// Waits for the last connection, and cuts those that take too long.
@@ -202,38 +219,6 @@ impl Floor {
         stop.cut();
         self.tasks.wait().await;
         left
-    }
-}
-
-/// How many connections are open, and who waits for one to go.
-#[derive(Default)]
-struct Room {
-    open: AtomicUsize,
-    freed: Notify,
-}
-
-/// One open connection, counted for as long as this lives.
-struct Place {
-    room: Arc<Room>,
-    gauge: IntGauge,
-}
-
-impl Place {
-    fn take(room: &Arc<Room>, gauge: &IntGauge) -> Self {
-        room.open.fetch_add(1, Ordering::Relaxed);
-        gauge.inc();
-        Self {
-            room: Arc::clone(room),
-            gauge: gauge.clone(),
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.room.open.fetch_sub(1, Ordering::Relaxed);
-        self.gauge.dec();
-        self.room.freed.notify_one();
     }
 }
 

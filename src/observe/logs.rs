@@ -1,10 +1,11 @@
 use std::io::IsTerminal as _;
+use std::sync::OnceLock;
 
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,10 +39,13 @@ impl LogOptions {
     }
 }
 
-/// Keeps the log's writer; dropping it writes out what is waiting.
+/// The log of this process. Keeps its writer; dropping it writes out what is waiting.
 pub struct Logs {
     _guard: WorkerGuard,
 }
+
+/// Changes the filter of the log that was started: there is one in a process.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
 /// Lines that may wait for a slow reader of stderr; further ones are dropped, so
 /// that a log nobody reads never holds up a request.
@@ -53,7 +57,7 @@ impl Logs {
     /// # Errors
     /// When `options.filter` is not a filter, or logging was started before.
     pub fn start(options: &LogOptions) -> Result<Self, String> {
-        let filter = filter(&options.filter)?;
+        let (filter, handle) = reload::Layer::new(filter(&options.filter)?);
         let (writer, guard) = NonBlockingBuilder::default()
             .lossy(true)
             .buffered_lines_limit(WAITING_LINES)
@@ -78,7 +82,22 @@ impl Logs {
             registry.with(layer).try_init()
         }
         .map_err(|_| "logging was started before".to_owned())?;
+        // Set once, because logging can be started once.
+        let _ = FILTER.set(handle);
         Ok(Self { _guard: guard })
+    }
+
+    /// Goes by another filter from now on, if logging was started. The form of the
+    /// lines stays.
+    ///
+    /// # Errors
+    /// When `options.filter` is not a filter.
+    pub fn refilter(options: &LogOptions) -> Result<(), String> {
+        let filter = filter(&options.filter)?;
+        match FILTER.get() {
+            Some(handle) => handle.reload(filter).map_err(|error| error.to_string()),
+            None => Ok(()),
+        }
     }
 }
 

@@ -33,6 +33,7 @@ pub struct Metrics {
     clock_steps: IntCounter,
     last_verified: GaugeVec,
     expected_interval: GaugeVec,
+    limit: IntGaugeVec,
     reloads: IntCounterVec,
     reload_successful: IntGauge,
     unknown_path: IntCounter,
@@ -77,12 +78,12 @@ pub struct DestinationMetrics {
     attempts: Vec<IntCounter>,
     /// From the first attempt to the end of the last (seconds).
     pub delivery_duration: Histogram,
-    /// 1 while its last attempt found it there.
+    /// 1 while its last attempt found it there. The destination's own: it is
+    /// shown by [`Metrics::show_destination`], so that one that a reload replaced
+    /// or refused says nothing about the one in force.
     pub up: IntGauge,
     /// Deliveries under way.
     pub in_flight: IntGauge,
-    /// 1 while its circuit is open.
-    pub circuit_open: IntGauge,
 }
 
 /// What is counted for the ledger.
@@ -237,6 +238,7 @@ impl Metrics {
                 "The source's `expect_every`.",
                 &["source"],
             )?,
+            limit: int_gauges(r, "limit", "How much there may be.", &["of"])?,
             reloads: counters(
                 r,
                 "config_reloads_total",
@@ -322,14 +324,16 @@ impl Metrics {
 
     /// The handles of a destination.
     pub fn destination(&self, destination: &str) -> DestinationMetrics {
+        // Only a bad name could fail here.
+        let up = IntGauge::new("up", "Shown by the destination in force.")
+            .unwrap_or_else(|_| self.destination_up.with_label_values(&[destination]));
         let metrics = DestinationMetrics {
             attempts: by_word(AttemptOutcome::ALL, |o| {
                 self.attempts.with_label_values(&[destination, o.word()])
             }),
             delivery_duration: self.delivery_duration.with_label_values(&[destination]),
-            up: self.destination_up.with_label_values(&[destination]),
+            up,
             in_flight: self.destination_in_flight.with_label_values(&[destination]),
-            circuit_open: self.circuit_open.with_label_values(&[destination]),
         };
         metrics.up.set(1);
         metrics
@@ -447,6 +451,8 @@ fn histograms(
     let opts = HistogramOpts::new(name, help).buckets(BUCKETS.to_vec());
     register(r, HistogramVec::new(opts, labels)?)
 }
+
+mod shown;
 
 #[cfg(test)]
 mod tests;

@@ -14,4 +14,4 @@ pub use metrics::{
     SourceMetrics,
 };
 pub use recent::{RecentRefusal, RecentRefusals};
-pub use words::{AttemptOutcome, RefusalReason, RepeatKind, RequestResult};
+pub use words::{AttemptOutcome, Limited, RefusalReason, RepeatKind, RequestResult};

@@ -133,3 +133,18 @@ words! {
         NewTimestamp = "new_timestamp",
     }
 }
+
+words! {
+    /// What is limited: the label `of` of `limit`, named as the metric that shows
+    /// how much there is.
+    Limited {
+        /// `server.max_in_flight`
+        InFlight = "in_flight",
+        /// `server.max_buffered`
+        BufferedBytes = "buffered_bytes",
+        /// `server.max_connections`, as far as open files allow.
+        Connections = "connections",
+        /// `ledger.max_entries`
+        LedgerEntries = "ledger_entries",
+    }
+}

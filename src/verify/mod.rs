@@ -107,17 +107,41 @@ impl Verifier {
     ///
     /// # Errors
     /// [`Rejection::NoKeyMatched`], and whatever [`Verifier::admit`] would have said.
-    pub fn verify(&self, mut received: Received, now: SystemTime) -> Result<Verified, Rejection> {
+    pub fn verify(&self, received: Received, now: SystemTime) -> Result<Verified, Rejection> {
+        self.prove(received, now)
+            .map_err(|unproven| unproven.rejection)
+    }
+
+    /// As [`Verifier::verify`], for who wants to look further at what was not proven.
+    ///
+    /// # Errors
+    /// The request, with the same rejection.
+    pub fn prove(
+        &self,
+        mut received: Received,
+        now: SystemTime,
+    ) -> Result<Verified, Box<Unproven>> {
         let Keys::Known(keys) = &self.keys else {
             return Ok(Verified::dangerously_unproven(received));
         };
-        let envelope = received.envelope.take().ok_or(Rejection::Unsigned)?;
-        self.window.check(envelope.timestamp.seconds(), now)?;
-        let tokens = Tokens::read(&envelope.signature)?;
-        let key = keys
-            .iter()
-            .find(|key| matches(&key.key, &tokens, &envelope, &received.body))
-            .ok_or(Rejection::NoKeyMatched)?;
+        let found = match &received.envelope {
+            None => Err(Rejection::Unsigned),
+            Some(envelope) => {
+                let fresh = self.window.check(envelope.timestamp.seconds(), now);
+                fresh.and_then(|()| signer(keys, envelope, &received.body))
+            }
+        };
+        let (key, envelope) = match (found, received.envelope.take()) {
+            (Ok(key), Some(envelope)) => (key, envelope),
+            (found, envelope) => {
+                received.envelope = envelope;
+                let rejection = found.err().unwrap_or(Rejection::Unsigned);
+                return Err(Box::new(Unproven {
+                    rejection,
+                    received,
+                }));
+            }
+        };
         key.metrics.verified.inc();
         key.metrics.last_verified.set(
             now.duration_since(UNIX_EPOCH)
@@ -126,6 +150,32 @@ impl Verifier {
         );
         Ok(Verified::proven(received, envelope, Arc::clone(&key.name)))
     }
+
+    /// The name of the key that `unproven` was signed with, if it is one of these.
+    /// That proves nothing, because it was sent to another source, and is not
+    /// counted; it tells whose settings were mixed up.
+    pub fn signed(&self, unproven: &Unproven) -> Option<Arc<str>> {
+        let (Keys::Known(keys), Some(envelope)) = (&self.keys, &unproven.received.envelope) else {
+            return None;
+        };
+        let key = signer(keys, envelope, &unproven.received.body).ok()?;
+        Some(Arc::clone(&key.name))
+    }
+}
+
+/// A request that could not be proven, whole.
+pub struct Unproven {
+    /// Why not.
+    pub rejection: Rejection,
+    received: Received,
+}
+
+/// The key that made one of the signatures.
+fn signer<'a>(keys: &'a [Key], envelope: &Envelope, body: &[u8]) -> Result<&'a Key, Rejection> {
+    let tokens = Tokens::read(&envelope.signature)?;
+    keys.iter()
+        .find(|key| matches(&key.key, &tokens, envelope, body))
+        .ok_or(Rejection::NoKeyMatched)
 }
 
 /// Whether `key` made one of the signatures. A key whose scheme no token uses

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Gateway, KEY, Message, OTHER_KEY, Reply, TOKEN, Upstream};
+use crate::support::{Gateway, KEY, Message, OTHER_KEY, Reply, TOKEN, Upstream, clerk_to};
 
 /// Every log line so far, as JSON.
 fn lines(gateway: &Gateway) -> Vec<Value> {
@@ -210,4 +210,39 @@ headers = {{ "x-api-key" = "env:API" }}
         let around = at.map(|at| &told[at.saturating_sub(200)..(at + 40).min(told.len())]);
         assert!(at.is_none(), "{marker} in …{}…", around.unwrap_or_default());
     }
+}
+
+#[tokio::test]
+async fn a_message_for_another_source_is_named_in_the_log_and_nowhere_else() {
+    let upstream = Upstream::start().await;
+    let config = format!(
+        r#"admin.token = "env:TOKEN"
+        {}
+        [sources.billing]
+        secrets = [{{ name = "newest", secret = "env:OTHER_KEY" }}]
+        to = "app"
+        "#,
+        clerk_to(upstream.url())
+    );
+    let gateway = Gateway::start(&config).await;
+
+    let message = Message::new("msg_1").key(OTHER_KEY).seal();
+    let misled = gateway.post("/clerk", &message).await;
+    let request = misled.header("hookward-request").unwrap().to_owned();
+    let line = gateway.line(&["\"WARN\"", &request, "billing"]).await;
+
+    assert!(line.contains("newest") && line.contains("msg_1"), "{line}");
+    // Answered as any forgery, and counted for nobody.
+    let forged = gateway
+        .send(&Message::new("msg_2").key("whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"))
+        .await;
+    assert_eq!(
+        misled.without_what_is_its_own(),
+        forged.without_what_is_its_own()
+    );
+    let metrics = gateway.metrics().await;
+    assert_eq!(metrics.refused("no_key_matched"), 2.0);
+    let key = [("source", "billing"), ("key", "newest")];
+    assert_eq!(metrics.value("hookward_key_verified_total", &key), 0.0);
+    assert_eq!(upstream.count(), 0);
 }

@@ -1,15 +1,20 @@
 //! A good configuration takes over between requests, a bad one never (P6, §4).
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use rustix::process::Signal;
+use tokio::task::JoinSet;
 
 use crate::support::{Gateway, Message, OTHER_KEY, Reply, TOKEN, Upstream, clerk_to};
 
-fn guarded(url: &str) -> String {
+/// As `clerk_to`, with a token for the admin listener.
+pub fn guarded(url: &str) -> String {
     format!("admin.token = \"env:TOKEN\"\n{}", clerk_to(url))
 }
 
 /// Asks for a reload with SIGHUP and waits until it came out so, `times` in all.
-async fn hang_up(gateway: &Gateway, outcome: &str, times: f64) {
+pub async fn hang_up(gateway: &Gateway, outcome: &str, times: f64) {
     gateway.signal(Signal::HUP);
     gateway
         .metrics_until("the reload", |metrics| {
@@ -217,4 +222,153 @@ async fn limits_change_with_it() {
 
     let answer = gateway.send(&Message::new("msg_1")).await;
     assert_eq!(answer.told(), (413, "too_large"));
+}
+
+#[tokio::test]
+async fn twenty_of_them_under_load_fail_no_request() {
+    let first = Upstream::start().await;
+    let second = Upstream::start().await;
+    let gateway = Gateway::start(&guarded(first.url())).await;
+    let ended = Arc::new(AtomicBool::new(false));
+    let mut senders = JoinSet::new();
+    for worker in 0..8 {
+        let mut connection = gateway.connect().await;
+        let ended = Arc::clone(&ended);
+        senders.spawn(async move {
+            let mut number = 0;
+            while !ended.load(Ordering::Relaxed) {
+                let id = format!("msg_{worker}_{number}");
+                let answer = connection.post("/clerk", &Message::new(&id).seal()).await;
+                assert_eq!(answer.told(), (200, "delivered"), "{id}");
+                number += 1;
+            }
+            number
+        });
+    }
+
+    // Each changes where everything goes, and how much there may be of it.
+    for number in 1..=20 {
+        let url = [&first, &second][number % 2].url();
+        let limits = format!("server.max_in_flight = {}\n", 64 + number);
+        gateway.rewrite(&(limits + &guarded(url)));
+        let before = (first.count(), second.count());
+        hang_up(&gateway, "ok", number as f64).await;
+        // Not the next one before this one was seen at work.
+        let there = [&first, &second][number % 2];
+        there.reached([before.0, before.1][number % 2] + 1).await;
+    }
+    ended.store(true, Ordering::Relaxed);
+
+    let sent: usize = senders.join_all().await.into_iter().sum();
+    assert!(sent >= 40, "{sent}");
+    assert_eq!(first.count() + second.count(), sent);
+    let metrics = gateway.metrics().await;
+    assert_eq!(metrics.answered("delivered"), sent as f64);
+}
+
+#[tokio::test]
+async fn every_problem_of_a_bad_one_is_named_in_the_log() {
+    let upstream = Upstream::start().await;
+    let config = guarded(upstream.url());
+    let gateway = Gateway::start(&config).await;
+
+    gateway.rewrite(
+        &config
+            .replace("to = \"app\"", "to = \"nowhere\"\ntolerance = \"soon\"")
+            .replace(
+                "[destinations.app]",
+                "[destinations.app]\nshape = \"hidden\"",
+            ),
+    );
+    hang_up(&gateway, "refused", 1.0).await;
+
+    for problem in ["nowhere", "tolerance", "shape"] {
+        gateway.line(&["\"ERROR\"", problem]).await;
+    }
+    assert!(!gateway.stderr().contains("hidden"));
+    let answer = gateway.send(&Message::new("msg_1")).await;
+    assert_eq!(answer.told(), (200, "delivered"));
+}
+
+#[tokio::test]
+async fn what_is_no_longer_configured_is_no_longer_shown() {
+    let upstream = Upstream::start().await;
+    let config = guarded(upstream.url());
+    let more = format!(
+        r#"
+        [sources.gone]
+        secrets = "env:OTHER_KEY"
+        expect_every = "1s"
+        to = "away"
+
+        [destinations.away]
+        type = "http"
+        url = "http://127.0.0.1:9/"
+        hold = "100ms"
+        circuit_breaker = {{ failures = 1, open_for = "10m" }}
+        {}"#,
+        config.replace("env:KEY\"", "env:KEY\"\nexpect_every = \"1h\"")
+    );
+    let more = more.replace("admin.token = \"env:TOKEN\"\n", "");
+    let more = format!("admin.token = \"env:TOKEN\"\n{more}");
+    let gateway = Gateway::start(&more).await;
+    let lost = Message::new("msg_1").key(OTHER_KEY).seal();
+    assert_eq!(gateway.post("/gone", &lost).await.status, 502);
+    let gone = [("source", "gone")];
+    let clerk = [("source", "clerk")];
+    let away = [("destination", "away")];
+    let metrics = gateway.metrics().await;
+    assert_eq!(metrics.value("hookward_circuit_open", &away), 1.0);
+    let expected = "hookward_source_expected_interval_seconds";
+    assert_eq!(metrics.value(expected, &clerk), 3600.0);
+
+    gateway.rewrite(&config);
+    hang_up(&gateway, "ok", 1.0).await;
+
+    let metrics = gateway.metrics().await;
+    for (name, labels) in [
+        ("hookward_circuit_open", &away),
+        ("hookward_destination_up", &away),
+        ("hookward_destination_in_flight", &away),
+        (expected, &gone),
+        (expected, &clerk),
+        ("hookward_last_verified_timestamp_seconds", &gone),
+        ("hookward_clock_skew_seconds", &gone),
+    ] {
+        assert_eq!(metrics.find(name, labels), None, "{name} {labels:?}");
+    }
+    let key = [("source", "gone"), ("key", "1")];
+    let last = metrics.find("hookward_key_last_verified_timestamp_seconds", &key);
+    assert_eq!(last, None);
+    let kept = metrics.value("hookward_key_verified_total", &key);
+    assert_eq!(kept, 1.0, "what was counted stays");
+    // And again when it is configured again.
+    gateway.rewrite(&more);
+    hang_up(&gateway, "ok", 2.0).await;
+    let metrics = gateway.metrics().await;
+    assert_eq!(metrics.value("hookward_circuit_open", &away), 0.0);
+    assert_eq!(metrics.value(expected, &gone), 1.0);
+}
+
+#[tokio::test]
+async fn the_level_of_the_log_changes_with_it() {
+    let upstream = Upstream::start().await;
+    let config = guarded(upstream.url());
+    let all = format!("log.requests = \"all\"\n{config}");
+    let gateway = Gateway::start(&format!("log.level = \"error\"\n{all}")).await;
+    gateway.send(&Message::new("msg_quiet")).await;
+
+    gateway.rewrite(&format!("log.level = \"info\"\n{all}"));
+    hang_up(&gateway, "ok", 1.0).await;
+    gateway.send(&Message::new("msg_heard")).await;
+    gateway.line(&["\"INFO\"", "msg_heard"]).await;
+
+    gateway.rewrite(&format!("log.level = \"error\"\n{all}"));
+    hang_up(&gateway, "ok", 2.0).await;
+    gateway.send(&Message::new("msg_quiet_again")).await;
+    gateway.rewrite("this is no configuration");
+    hang_up(&gateway, "refused", 1.0).await;
+    gateway.line(&["\"ERROR\""]).await;
+    let told = gateway.stderr();
+    assert!(!told.contains("msg_quiet"), "{told}");
 }

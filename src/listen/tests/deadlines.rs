@@ -5,6 +5,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::Instant;
 
 use super::stand::{Stand, Visitor};
+use crate::listen::connection::House;
+use crate::listen::room::Room;
 use crate::listen::{Connection, Limits, Stop};
 use crate::message::Protocol;
 
@@ -132,12 +134,24 @@ async fn who_does_not_read_the_answer_is_closed() {
 }
 
 fn connection() -> Arc<Connection> {
+    let (connection, _) = in_a_room();
+    connection
+}
+
+fn in_a_room() -> (Arc<Connection>, Arc<Room>) {
     let limits = Limits {
         header_timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(75),
         max_connections: 1,
     };
-    Arc::new(Connection::new(None, Protocol::Http, limits, Stop::new()))
+    let room = Arc::new(Room::default());
+    let house = House {
+        limits,
+        room: Arc::clone(&room),
+        stop: Stop::new(),
+    };
+    let connection = Connection::new(None, Protocol::Http, house);
+    (Arc::new(connection), room)
 }
 
 #[tokio::test(start_paused = true)]
@@ -161,6 +175,7 @@ async fn each_phase_has_its_deadline() {
 
     connection.came();
     connection.body_ended();
+    connection.proven();
     connection.answered(&mut http::HeaderMap::new());
     connection.wrote(false);
     assert_eq!(connection.deadline(), Some(Instant::now() + 10 * second));
@@ -177,6 +192,36 @@ async fn each_phase_has_its_deadline() {
     assert_eq!(connection.deadline(), Some(Instant::now() + 5 * second));
     assert!(connection.lingers(), "half a head is unread");
     assert_eq!(connection.deadline(), Some(Instant::now() + second));
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_a_full_house_who_has_proven_nothing_is_not_kept() {
+    let second = Duration::from_secs(1);
+    let (connection, room) = in_a_room();
+    let answer = || {
+        let mut headers = http::HeaderMap::new();
+        connection.came();
+        connection.head_whole(false);
+        connection.answered(&mut headers);
+        connection.flushed();
+        headers.contains_key("connection")
+    };
+    assert!(!answer());
+    let idle = Instant::now();
+    assert_eq!(
+        connection.deadline(),
+        Some(idle + 5 * second),
+        "looks again after the time of a head"
+    );
+    tokio::time::advance(70 * second).await;
+    assert_eq!(connection.deadline(), Some(idle + 75 * second));
+    room.set_full(true);
+    assert!(connection.deadline() <= Some(Instant::now()));
+
+    assert!(answer(), "told that it was the last answer");
+    connection.proven();
+    assert!(!answer());
+    assert_eq!(connection.deadline(), Some(Instant::now() + 75 * second));
 }
 
 #[tokio::test(start_paused = true)]

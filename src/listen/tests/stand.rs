@@ -86,6 +86,9 @@ impl Desk {
                 if path == "/hold" {
                     self.gate.acquire().await.unwrap().forget();
                 }
+                if body.is_ok() {
+                    self.connection.proven();
+                }
                 match body {
                     Ok(body) => (StatusCode::OK, format!("{path} {}", body.bytes.len())),
                     Err(BodyError::TooLarge) => (StatusCode::PAYLOAD_TOO_LARGE, String::new()),
@@ -135,6 +138,7 @@ impl Stand {
             door: Arc::clone(&door),
             connections: connections.clone(),
             stop: stop.clone(),
+            crew: Crew::here(),
         };
         let served = tokio::spawn(serve(listener, make, options));
         Self {
