@@ -90,6 +90,14 @@ impl Breaker {
         })
     }
 
+    /// The destination has shown by other means that it is there: the next delivery
+    /// through an open circuit is the probe.
+    pub(super) fn probe_next(&self) {
+        if let State::Open { until } = &mut *self.lock() {
+            *until = Instant::now();
+        }
+    }
+
     /// Its state.
     pub(super) fn state(&self) -> CircuitState {
         match *self.lock() {
@@ -265,6 +273,19 @@ mod tests {
         let _second = breaker.admit().unwrap();
         drop(first);
         assert!(breaker.admit().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_known_to_be_there_again_is_probed_at_once() {
+        let breaker = breaker(1);
+        attempt(&breaker, Health::Away);
+        assert!(breaker.admit().is_none());
+        breaker.probe_next();
+        assert_eq!(breaker.state(), CircuitState::Open);
+        attempt(&breaker, Health::There);
+        assert_eq!(breaker.state(), CircuitState::Closed);
+        breaker.probe_next();
+        assert_eq!(breaker.state(), CircuitState::Closed);
     }
 
     #[tokio::test(start_paused = true)]

@@ -181,6 +181,12 @@ impl Destination {
             self.metrics.attempted(AttemptOutcome::Busy);
             return Err(Failure::before(AttemptOutcome::Busy, Reason::Busy));
         };
+        if let Kind::Rabbit(rabbit) = &self.kind
+            && rabbit.was_heard()
+        {
+            // Its supervisor knows before any delivery can show it.
+            self.breaker.probe_next();
+        }
         let Some(passage) = self.breaker.admit() else {
             self.metrics.attempted(AttemptOutcome::Unavailable);
             return Err(Failure::before(

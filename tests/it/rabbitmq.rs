@@ -471,7 +471,11 @@ fn io_threads(gateway: &Gateway) -> usize {
 }
 
 async fn a_frozen_broker_is_answered_in_time(broker: &Broker) {
-    let declare = r#"declare = { queue = "frozen" }"#;
+    // The circuit opens, and is not what service waits for once the broker is back.
+    let declare = concat!(
+        "declare = { queue = \"frozen\" }\n",
+        "circuit_breaker = { failures = 10, open_for = \"60s\" }"
+    );
     let gateway = connected(&to_exchange(broker, "frozen", declare)).await;
     assert_eq!(gateway.send(&Message::new("warm")).await.status, 200);
     broker.signal(Signal::STOP);

@@ -119,6 +119,12 @@ impl Rabbit {
         self.press.takes(event)
     }
 
+    /// Whether the broker has shown that it is there since this was last asked,
+    /// other than by a delivery.
+    pub(super) fn was_heard(&self) -> bool {
+        self.queue.was_heard()
+    }
+
     /// Why it is not to be counted on at the moment, if so.
     pub(super) fn degraded(&self) -> Option<String> {
         match self.queue.standing() {

@@ -71,6 +71,7 @@ impl Publisher<'_> {
                 Ok(channel) => channel,
                 Err(ended) => return ended,
             };
+            self.supervisor.queue.hear();
             let limit = self.supervisor.confirm_timeout;
             let mut window = Window::new(channel, limit);
             let after = self.fill(&mut window).await;
@@ -144,7 +145,10 @@ impl Publisher<'_> {
                 }
                 () = poll_fn(|context| window.poll(context)) => self.count(window),
                 opened = &mut fresh => match opened {
-                    Ok(channel) => self.fresh = Some(channel),
+                    Ok(channel) => {
+                        queue.hear();
+                        self.fresh = Some(channel);
+                    }
                     Err::<_, String>(why) => {
                         window.interrupt(&Interruption::Lost(why.clone()));
                         return After::Lost(why);

@@ -1,5 +1,5 @@
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lapin::types::ShortString;
@@ -150,6 +150,8 @@ pub(super) struct Queue {
     arrived: Notify,
     /// Somebody asked for a broker that is away.
     wanted: Notify,
+    /// The broker has shown that it is there since somebody asked.
+    heard: AtomicBool,
     room: usize,
 }
 
@@ -170,6 +172,7 @@ impl Queue {
             }),
             arrived: Notify::new(),
             wanted: Notify::new(),
+            heard: AtomicBool::new(false),
             room,
         }
     }
@@ -267,6 +270,16 @@ impl Queue {
 
     pub(super) fn standing(&self) -> Standing {
         self.lock().standing.clone()
+    }
+
+    /// Notes that the broker has shown that it is there, other than by a delivery.
+    pub(super) fn hear(&self) {
+        self.heard.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has since this was last asked.
+    pub(super) fn was_heard(&self) -> bool {
+        self.heard.load(Ordering::Relaxed) && self.heard.swap(false, Ordering::Relaxed)
     }
 
     /// Lets what waits be finished, and nothing new in.
