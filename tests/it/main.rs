@@ -19,6 +19,7 @@ mod bounds;
 mod cli;
 mod configuration;
 mod crowds;
+mod faults;
 mod file_destination;
 mod hang_up;
 mod http_destination;

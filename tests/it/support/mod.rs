@@ -13,9 +13,9 @@ use std::time::Duration;
 
 pub use amqp::{Peer, Published, Script};
 pub use broker::{Books, Broker, text};
-pub use gateway::{Gateway, Metrics, hookward};
+pub use gateway::{Gateway, Metrics, Setup, hookward};
 pub use sender::{Answer, Connection, Message, Sealed, sign};
-pub use upstream::{Reply, Upstream};
+pub use upstream::{Recorded, Reply, Upstream};
 
 /// The key of every source unless a test says otherwise: `env:KEY`.
 pub const KEY: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
