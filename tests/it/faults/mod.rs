@@ -21,10 +21,13 @@
 
 mod audit;
 mod audit_tells;
+mod disk;
 mod facts;
 mod killed;
 mod lives;
 mod load;
+mod moments;
+mod shim;
 
 use std::sync::Arc;
 
