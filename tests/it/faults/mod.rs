@@ -21,12 +21,16 @@
 
 mod audit;
 mod audit_tells;
+mod corpus;
+mod desync;
 mod disk;
 mod facts;
 mod killed;
 mod lives;
 mod load;
 mod moments;
+mod proxies;
+mod services;
 mod shim;
 
 use std::sync::Arc;
