@@ -213,7 +213,11 @@ impl Doors {
             service_fn(move |request: Request<Incoming>| {
                 let gateway = Arc::clone(&state.current.load().gateway);
                 let connection = Arc::clone(&connection);
-                async move { Ok::<_, Infallible>(gateway.handle(request, connection).await) }
+                // Boxed at once: on its way into the connection it is moved
+                // several times, and it is 2 KiB.
+                let answer: Answering =
+                    Box::pin(async move { Ok(gateway.handle(request, connection).await) });
+                answer
             })
         };
         if let Some((listener, options)) = opening.begin(gauge, self.crew.clone()) {

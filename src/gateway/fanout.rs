@@ -38,14 +38,22 @@ impl Fanout<'_> {
             plan.retain(|number| !reservation.has_receipt(&self.target(*number).name));
         }
         let plan = self.trace.progress.plan.get_or_init(|| plan);
-        let mut undelivered = Undelivered::default();
-
         if let [number] = plan[..] {
+            let mut undelivered = Undelivered::default();
             let ended = self.attempt(number).await;
             self.note(ended, reservation.as_ref(), &mut undelivered);
             return self.settle(reservation, outcome(undelivered)).await;
         }
+        // Boxed, so that an event for one destination does not carry its size.
+        Box::pin(self.deliver_to_all(plan, reservation)).await
+    }
 
+    async fn deliver_to_all(
+        &self,
+        plan: &[usize],
+        mut reservation: Option<Reservation<Outcome>>,
+    ) -> Outcome {
+        let mut undelivered = Undelivered::default();
         let mut attempts: FuturesUnordered<_> =
             plan.iter().map(|&number| self.attempt(number)).collect();
         let mut awaited = plan.iter().filter(|n| self.is_required(**n)).count();

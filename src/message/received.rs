@@ -137,7 +137,11 @@ impl Proof {
 /// source which says `dangerously-unverified` and then has no [`Proof`].
 ///
 /// Only `verify` makes one.
-pub struct Verified {
+///
+/// It is handed on from stage to stage, so it is one pointer to what it holds.
+pub struct Verified(Box<Held>);
+
+struct Held {
     received: Received,
     proof: Option<Proof>,
 }
@@ -145,53 +149,53 @@ pub struct Verified {
 impl Verified {
     /// For `verify` alone: the signature in `received.envelope` was matched by `key`.
     pub(crate) fn proven(received: Received, envelope: Envelope, key: Arc<str>) -> Self {
-        Self {
+        Self(Box::new(Held {
             received,
             proof: Some(Proof { envelope, key }),
-        }
+        }))
     }
 
     /// For `verify` alone: the source is open and nothing was checked.
     pub(crate) fn dangerously_unproven(received: Received) -> Self {
-        Self {
+        Self(Box::new(Held {
             received,
             proof: None,
-        }
+        }))
     }
 
     /// The name of the source it came to.
     pub fn source(&self) -> &Arc<str> {
-        &self.received.source
+        &self.0.received.source
     }
 
     /// Where it came from.
     pub fn origin(&self) -> &Origin {
-        &self.received.origin
+        &self.0.received.origin
     }
 
     /// What was proven; none for a source that is open.
     pub fn proof(&self) -> Option<&Proof> {
-        self.proof.as_ref()
+        self.0.proof.as_ref()
     }
 
     /// The id that was signed, if there was a proof.
     pub fn id(&self) -> Option<&MessageId> {
-        self.proof.as_ref().map(Proof::id)
+        self.0.proof.as_ref().map(Proof::id)
     }
 
     /// The signature headers of an open source, in good form and proven by
     /// nobody; none where there is a proof.
     pub fn unproven_envelope(&self) -> Option<&Envelope> {
-        self.received.envelope.as_ref()
+        self.0.received.envelope.as_ref()
     }
 
     /// All headers, as sent.
     pub fn headers(&self) -> &HeaderMap {
-        &self.received.headers
+        &self.0.received.headers
     }
 
     /// The body, the very bytes that were signed.
     pub fn body(&self) -> &Bytes {
-        &self.received.body
+        &self.0.received.body
     }
 }

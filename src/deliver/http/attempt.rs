@@ -62,7 +62,8 @@ impl Attempt<'_> {
                 Sent::Unwritten(back, _) => request = *back,
             }
         }
-        let link = self.connect().await?;
+        // Seldom needed: boxed, so that every request does not carry its size.
+        let link = Box::pin(self.connect()).await?;
         match self.send(link, request).await? {
             Sent::Accepted => Ok(()),
             Sent::Unwritten(_, error) => Err(End {
