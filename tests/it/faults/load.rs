@@ -1,5 +1,7 @@
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -44,6 +46,9 @@ impl Load {
     }
 }
 
+/// For so long a message is repeated as it is: well within its window.
+const FRESH: Duration = Duration::from_secs(60);
+
 /// Tells requests apart in one journal.
 static REQUEST: AtomicU64 = AtomicU64::new(0);
 
@@ -68,7 +73,7 @@ impl Sender {
 
     async fn work(mut self, ended: Arc<AtomicBool>, mut dice: Rng) -> u64 {
         let mut count = 0;
-        let mut known = Vec::new();
+        let mut known = VecDeque::new();
         while !ended.load(Ordering::Relaxed) {
             count += 1;
             let filler = "x".repeat(dice.usize(..2000));
@@ -92,11 +97,16 @@ impl Sender {
                 }
                 before_the_next_look().await;
             }
-            known.push(last);
-            if dice.u8(..8) == 0 {
-                let again = known[dice.usize(..known.len())].clone();
+            known.push_back((Instant::now(), last));
+            known.retain(|(at, _)| at.elapsed() < FRESH);
+            if dice.u8(..8) == 0 && !known.is_empty() {
+                let again = known[dice.usize(..known.len())].1.clone();
                 self.send(&again, true).await;
             }
+        }
+        // What was forgotten shows when everything comes again.
+        for (_, again) in known {
+            self.send(&again, true).await;
         }
         count
     }
