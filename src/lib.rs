@@ -9,16 +9,19 @@
 //!
 //! | floor | modules |
 //! |---|---|
-//! | 4 | [`cli`] |
-//! | 3 | [`app`]: builds, reloads and drains; owns what outlives a reload |
-//! | 2 | [`config`]: the document · [`gateway`]: the line · [`admin`]: health, metrics, ledger actions |
-//! | 1 | [`listen`] [`source`] [`verify`] [`ledger`] [`route`] [`deliver`] |
+//! | 5 | [`cli`] |
+//! | 4 | [`app`]: builds, reloads and drains; owns what outlives a reload |
+//! | 3 | [`config`]: the document · [`gateway`]: the line · [`admin`]: health, metrics, ledger actions |
+//! | 2 | [`listen`] [`source`] [`verify`] [`ledger`] [`consume`] [`route`] [`deliver`] |
+//! | 1 | [`amqp`]: connections to a broker |
 //! | 0 | [`message`]: what travels · [`key`]: what signs · [`setting`]: what is configured with · [`observe`]: metrics, logs, clock |
 
 pub mod admin;
+pub mod amqp;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod consume;
 pub mod deliver;
 pub mod gateway;
 pub mod key;

@@ -12,9 +12,12 @@ use std::fs;
 use std::path::Path;
 
 /// Which modules stand on which floor. A module imports only floors below it.
-const FLOORS: [&[&str]; 5] = [
+const FLOORS: [&[&str]; 6] = [
     &["message", "key", "setting", "observe"],
-    &["listen", "source", "verify", "ledger", "route", "deliver"],
+    &["amqp"],
+    &[
+        "listen", "consume", "source", "verify", "ledger", "route", "deliver",
+    ],
     &["config", "gateway", "admin"],
     &["app"],
     &["cli"],

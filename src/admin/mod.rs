@@ -20,7 +20,7 @@ use subtle::ConstantTimeEq as _;
 
 pub use status::{DestinationStatus, KeyStatus, SourceStatus, Status};
 
-use crate::ledger::{Forgotten, Look};
+use crate::ledger::{Forgotten, LedgerAway, Look};
 use crate::observe::{RecentRefusal, rfc3339};
 use crate::setting::Problems;
 
@@ -35,16 +35,25 @@ pub trait Subject: Send + Sync + 'static {
     /// The last refusals, the newest first.
     fn refusals(&self) -> Vec<RecentRefusal>;
     /// What the ledger knows of an id.
-    fn look_up(&self, source: &str, id: &str) -> Option<Look>;
+    fn look_up(
+        &self,
+        source: &str,
+        id: &str,
+    ) -> impl Future<Output = Result<Option<Look>, LedgerAway>> + Send;
     /// Makes the ledger forget an id, or the receipt of one destination.
-    fn forget(&self, source: &str, id: &str, destination: Option<&str>) -> Forgotten;
+    fn forget(
+        &self,
+        source: &str,
+        id: &str,
+        destination: Option<&str>,
+    ) -> impl Future<Output = Result<Forgotten, LedgerAway>> + Send;
     /// Makes the ledger forget the ids of a source with receipts since then;
     /// how many. None for an unknown source.
     fn forget_since(
         &self,
         source: &str,
         since: SystemTime,
-    ) -> impl Future<Output = Option<usize>> + Send;
+    ) -> impl Future<Output = Result<Option<u64>, LedgerAway>> + Send;
     /// Reads the configuration again and takes it over if it is good.
     fn reload(&self) -> impl Future<Output = Result<Problems, Problems>> + Send;
     /// Whether `given` is the token; none when there is no token.
@@ -181,17 +190,19 @@ async fn act<S: Subject>(subject: &S, action: Action) -> Answer {
             let refusals: Vec<_> = subject.refusals().iter().map(refusal).collect();
             json_answer(StatusCode::OK, &json!({ "refusals": refusals }))
         }
-        Action::LookUp(source, id) => match subject.look_up(&source, &id) {
-            Some(look) => json_answer(StatusCode::OK, &looked_up(&source, &id, &look)),
-            None => error(StatusCode::NOT_FOUND, "the ledger does not know this id"),
+        Action::LookUp(source, id) => match subject.look_up(&source, &id).await {
+            Ok(Some(look)) => json_answer(StatusCode::OK, &looked_up(&source, &id, &look)),
+            Ok(None) => error(StatusCode::NOT_FOUND, "the ledger does not know this id"),
+            Err(away) => ledger_away(&away),
         },
         Action::Forget(source, id, destination) => {
-            match subject.forget(&source, &id, destination.as_deref()) {
-                Forgotten::Done => empty(StatusCode::NO_CONTENT),
-                Forgotten::Unknown => {
+            match subject.forget(&source, &id, destination.as_deref()).await {
+                Ok(Forgotten::Done) => empty(StatusCode::NO_CONTENT),
+                Ok(Forgotten::Unknown) => {
                     error(StatusCode::NOT_FOUND, "the ledger does not know this id")
                 }
-                Forgotten::Running => error(StatusCode::CONFLICT, "the id is running"),
+                Ok(Forgotten::Running) => error(StatusCode::CONFLICT, "the id is running"),
+                Err(away) => ledger_away(&away),
             }
         }
         Action::ForgetSince(source, since) => {
@@ -200,8 +211,11 @@ async fn act<S: Subject>(subject: &S, action: Action) -> Answer {
                 .checked_sub(since)
                 .unwrap_or(SystemTime::UNIX_EPOCH);
             match subject.forget_since(&source, since).await {
-                Some(forgotten) => json_answer(StatusCode::OK, &json!({ "forgotten": forgotten })),
-                None => error(StatusCode::NOT_FOUND, "no such source"),
+                Ok(Some(forgotten)) => {
+                    json_answer(StatusCode::OK, &json!({ "forgotten": forgotten }))
+                }
+                Ok(None) => error(StatusCode::NOT_FOUND, "no such source"),
+                Err(away) => ledger_away(&away),
             }
         }
         Action::Reload => match subject.reload().await {
@@ -306,6 +320,10 @@ fn wrong_method(allowed: &'static str) -> Answer {
 
 fn error(status: StatusCode, message: &str) -> Answer {
     json_answer(status, &json!({ "error": message }))
+}
+
+fn ledger_away(away: &LedgerAway) -> Answer {
+    error(StatusCode::SERVICE_UNAVAILABLE, &away.to_string())
 }
 
 fn json_answer(status: StatusCode, value: &serde_json::Value) -> Answer {

@@ -16,8 +16,12 @@ pub struct Status {
 pub struct SourceStatus {
     /// Its name.
     pub name: String,
-    /// Its path.
-    pub path: String,
+    /// Its path; none where messages come from a queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The queue it reads, without a secret; none where messages are posted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
     /// Whether it says `dangerously-unverified`.
     pub unverified: bool,
     /// When a message was last verified; none since the start.

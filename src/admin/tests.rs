@@ -13,6 +13,12 @@ struct Still {
     bad_configuration: bool,
 }
 
+fn away() -> LedgerAway {
+    LedgerAway {
+        reason: "on purpose".into(),
+    }
+}
+
 impl Subject for Still {
     fn readiness(&self) -> Readiness {
         self.readiness.clone()
@@ -35,19 +41,32 @@ impl Subject for Still {
             id: Some("msg_1".into()),
         }]
     }
-    fn look_up(&self, _: &str, _: &str) -> Option<Look> {
-        None
-    }
-    fn forget(&self, source: &str, id: &str, destination: Option<&str>) -> Forgotten {
-        match (source, id, destination) {
-            ("clerk", "a/b c", None) | ("clerk", "m", Some("billing")) => Forgotten::Done,
-            ("clerk", "running", _) => Forgotten::Running,
-            _ => Forgotten::Unknown,
+    async fn look_up(&self, _: &str, id: &str) -> Result<Option<Look>, LedgerAway> {
+        match id {
+            "away" => Err(away()),
+            _ => Ok(None),
         }
     }
-    async fn forget_since(&self, source: &str, since: SystemTime) -> Option<usize> {
+    async fn forget(
+        &self,
+        source: &str,
+        id: &str,
+        destination: Option<&str>,
+    ) -> Result<Forgotten, LedgerAway> {
+        match (source, id, destination) {
+            ("clerk", "a/b c", None) | ("clerk", "m", Some("billing")) => Ok(Forgotten::Done),
+            ("clerk", "running", _) => Ok(Forgotten::Running),
+            ("clerk", "away", _) => Err(away()),
+            _ => Ok(Forgotten::Unknown),
+        }
+    }
+    async fn forget_since(
+        &self,
+        source: &str,
+        since: SystemTime,
+    ) -> Result<Option<u64>, LedgerAway> {
         let expected = UNIX_EPOCH + Duration::from_secs(1_000_000 - 7200);
-        (source == "clerk" && since == expected).then_some(3)
+        Ok((source == "clerk" && since == expected).then_some(3))
     }
     async fn reload(&self) -> Result<Problems, Problems> {
         let mut problems = Problems::default();
@@ -156,6 +175,7 @@ async fn an_id_is_percent_decoded_and_forgotten() {
         ("/ledger/clerk/m?destination=billing", 204),
         ("/ledger/clerk/running", 409),
         ("/ledger/clerk/other", 404),
+        ("/ledger/clerk/away", 503),
         ("/ledger/clerk?since=2h", 200),
         ("/ledger/other?since=2h", 404),
         ("/ledger/clerk?since=soon", 400),

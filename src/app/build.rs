@@ -34,6 +34,17 @@ impl Current {
         if self.config.log.options.format != old.log.options.format {
             tracing::warn!("`log.format` takes effect at the next start");
         }
+        let prefix = |config: &Config| config.ledger.redis.as_ref().map(|r| r.prefix.clone());
+        if prefix(&self.config) != prefix(old) {
+            tracing::warn!(
+                "whether there is a `ledger.redis`, and its `prefix`, take effect at the next start"
+            );
+        }
+        if self.config.ledger.journal != old.ledger.journal {
+            tracing::warn!(
+                "`ledger.journal` takes effect at the next start; until then the ledger stays where it is"
+            );
+        }
     }
 
     /// Shows in the metrics what is configured from now on, and no more what of
@@ -110,16 +121,20 @@ pub(super) fn build(
     if !problems.is_empty() {
         return Err(problems);
     }
-    let sources: HashMap<String, Arc<Source>> = (0..config.sources.len())
-        .map(|number| {
-            let source = source(&config, number, &destinations, (shared, previous));
-            let path = config.sources[number].source.path.clone();
-            (path, Arc::new(source))
-        })
-        .collect();
+    let mut sources = HashMap::new();
+    let mut queues = HashMap::new();
+    for (number, written) in config.sources.iter().enumerate() {
+        let source = source(&config, number, &destinations, (shared, previous));
+        let source = Arc::new(source);
+        match &written.source.path {
+            Some(path) => sources.insert(path.clone(), source),
+            None => queues.insert(Arc::clone(&source.name), source),
+        };
+    }
     let gateway = Gateway {
         shared: Arc::clone(shared),
         sources,
+        queues,
         limits: Limits {
             max_body: config.server.max_body.bytes(),
             body_timeout: config.server.body_timeout,
@@ -168,7 +183,7 @@ fn source(
     for to in config.routes_of(number).flat_map(|route| &route.to) {
         reached[*to] = true;
     }
-    let targets = destinations
+    let targets: Vec<Target> = destinations
         .iter()
         .zip(reached)
         .map(|(destination, reached)| Target {
@@ -181,7 +196,8 @@ fn source(
         })
         .collect();
     let before = previous.and_then(|previous| {
-        let mut sources = previous.gateway.sources.values();
+        let gateway = &previous.gateway;
+        let mut sources = gateway.sources.values().chain(gateway.queues.values());
         sources.find(|source| source.name == name)
     });
     Source {
@@ -196,14 +212,24 @@ fn source(
         },
         resend_after: written.resend_after,
         allow_from: written.source.allow_from.clone(),
-        in_flight: written
-            .source
-            .max_in_flight
-            .map(|limit| share(before, limit)),
+        in_flight: at_once(written, &targets).map(|limit| share(before, limit)),
         metrics: shared.metrics.source(&name),
         destinations: targets,
         name,
     }
+}
+
+/// How many messages of a source are at work at once, where that is bounded. Those of
+/// a queue can wait, and so never meet a destination that has no room for them.
+fn at_once(written: &config::Source, targets: &[Target]) -> Option<usize> {
+    let own = written.source.max_in_flight;
+    if written.queue.is_none() {
+        return own;
+    }
+    let reached = targets.iter().filter(|target| target.metrics.is_some());
+    let required = reached.filter(|target| target.destination.required());
+    let rooms = required.map(|target| target.destination.room());
+    rooms.chain(own).min()
 }
 
 /// A source's share of the requests under way. It lives on over a reload, so

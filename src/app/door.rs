@@ -105,15 +105,16 @@ impl Doors {
         self.inner().admin.as_ref().map(Opening::url)
     }
 
-    /// Begins to serve what is bound.
-    pub(super) fn open(&self, state: &Arc<State>) -> io::Result<()> {
-        let runtime = Handle::current();
-        let inner = &mut *self.inner();
-        self.serve_requests(&mut inner.server, state, &runtime);
-        if let Some(admin) = &mut inner.admin {
-            self.serve_admin(admin, state, &runtime);
+    /// Begins to serve the admin listener, before anything else.
+    pub(super) fn open_admin(&self, state: &Arc<State>) {
+        if let Some(admin) = &mut self.inner().admin {
+            self.serve_admin(admin, state, &Handle::current());
         }
-        Ok(())
+    }
+
+    /// Begins to serve requests.
+    pub(super) fn open(&self, state: &Arc<State>) {
+        self.serve_requests(&mut self.inner().server, state, &Handle::current());
     }
 
     /// Changes to another configuration: limits and certificates at once, and
@@ -363,7 +364,9 @@ const RESERVED_FILES: usize = 64;
 /// delivery that may be under way.
 fn reserved_files(config: &Config) -> usize {
     let deliveries = config.destinations.iter().map(|d| d.max_in_flight);
-    deliveries.fold(RESERVED_FILES, usize::saturating_add)
+    // As many again for a journal's.
+    let reserved = RESERVED_FILES << usize::from(config.ledger.journal.is_some());
+    deliveries.fold(reserved, usize::saturating_add)
 }
 
 fn admin_door() -> Door {

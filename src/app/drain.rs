@@ -17,6 +17,8 @@ pub(super) async fn run(
     let server = &state.current.load_full().config.server;
     state.enter(Phase::Draining);
     state.doors.leave();
+    // Nobody has to be turned away from a queue: another hookward reads on.
+    state.queues.stop();
     let delay = if delayed {
         server.drain_delay
     } else {

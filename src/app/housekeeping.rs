@@ -20,6 +20,7 @@ pub(super) async fn run(state: Arc<State>) {
         let ledger = Arc::clone(&state.shared.ledger);
         // Tidying a large ledger may take a while.
         let _ = tokio::task::spawn_blocking(move || ledger.tick()).await;
+        state.shared.ledger.upkeep().await;
         silent.look(&state);
         if Instant::now() >= next_look {
             next_look = Instant::now() + watch::EVERY;

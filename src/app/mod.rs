@@ -8,15 +8,19 @@ mod build;
 mod door;
 mod drain;
 mod housekeeping;
+mod ledger;
+mod queues;
 mod subject;
 mod watch;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, Notify, mpsc};
+use tokio::time::timeout;
 
 use crate::config::{Arguments, Config, Origin};
 use crate::gateway::{Shared, Slots};
@@ -26,6 +30,7 @@ use crate::observe::{Clock, Logs, Metrics};
 use crate::setting::{Place, Problem, Problems, Severity};
 use build::{Current, build};
 use door::Doors;
+use queues::Queues;
 use watch::Watch;
 
 /// What a configuration was read from, and is read from again at a reload.
@@ -90,6 +95,9 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
+/// How long errors of the ledger may come before the listeners are told.
+const MOMENT: Duration = Duration::from_secs(1);
+
 /// A hookward that is bound and does not serve yet.
 pub struct App {
     state: Arc<State>,
@@ -103,6 +111,7 @@ pub(crate) struct State {
     current: ArcSwap<Current>,
     written: Written,
     doors: Doors,
+    queues: Queues,
     phase: AtomicU8,
     /// The files of the configuration in force, as they were when it was read; none
     /// while they are not watched, or being looked at.
@@ -123,7 +132,8 @@ impl App {
         let metrics = Metrics::new().map_err(|e| StartError::Other(e.to_string()))?;
         let metrics = Arc::new(metrics);
         let clock = Clock::system(metrics.clock_steps().clone());
-        let ledger = Ledger::in_memory(&config.ledger, metrics.ledger().clone(), clock.clone());
+        let ledger = Ledger::open(&config.ledger, metrics.ledger().clone(), clock.clone())
+            .map_err(|error| StartError::Other(error.to_string()))?;
         let limits = (
             Slots::new(config.server.max_in_flight),
             BufferBudget::new(
@@ -133,6 +143,11 @@ impl App {
         );
         let shared = Arc::new(Shared::new(ledger, clock, metrics, limits));
         let current = build(config, &shared, None).map_err(StartError::Problems)?;
+        // What cannot be used is to be told before anything is served.
+        let queues = Queues::default();
+        queues
+            .prepare(&current.config, &shared)
+            .map_err(StartError::Problems)?;
         let workers = Workers::start()
             .map_err(|error| StartError::Other(format!("cannot start threads: {error}")))?;
         let doors = Doors::bind(&current.config, workers.crew()).map_err(StartError::Problems)?;
@@ -145,6 +160,7 @@ impl App {
                 current: ArcSwap::from_pointee(current),
                 written,
                 doors,
+                queues,
                 phase: AtomicU8::new(Phase::Starting as u8),
                 watch: std::sync::Mutex::new(watch),
                 reloading: Mutex::new(()),
@@ -163,18 +179,56 @@ impl App {
         self.state.doors.admin_address()
     }
 
+    /// Looks for a moment whether the ledger can be used, so that what is wrong with
+    /// it is told before anything else. That it may take longer is no error yet.
+    ///
+    /// # Errors
+    /// When the ledger cannot be used.
+    pub async fn look_at_ledger(&self) -> Result<(), StartError> {
+        match timeout(MOMENT, ledger::usable(&self.state)).await {
+            Ok(usable) => usable,
+            Err(_) => Ok(()),
+        }
+    }
+
     /// Serves until `controls` says to stop, or is closed.
-    pub async fn run(self, mut controls: mpsc::Receiver<Control>) -> Ended {
+    ///
+    /// # Errors
+    /// When the ledger cannot be used.
+    pub async fn run(self, mut controls: mpsc::Receiver<Control>) -> Result<Ended, StartError> {
         let Self { state, workers } = self;
+        let ended = Self::serve(&state, &mut controls).await;
+        // What still runs had its time. It is dropped here, and what was cut is
+        // logged by that.
+        let _ = tokio::task::spawn_blocking(move || drop(workers)).await;
+        ended
+    }
+
+    async fn serve(
+        state: &Arc<State>,
+        controls: &mut mpsc::Receiver<Control>,
+    ) -> Result<Ended, StartError> {
+        // While the ledger is waited for, whoever asks can be told so.
+        state.doors.open_admin(state);
+        if let Some(ended) = ledger::wait(state, controls).await? {
+            state.doors.finish(Duration::ZERO).await;
+            return Ok(ended);
+        }
         // Whoever is let in finds it ready: all that it needs is there.
         state.enter(Phase::Serving);
-        if let Err(error) = state.doors.open(&state) {
-            tracing::error!(%error, "the listeners cannot be served");
-            return Ended::Cut;
+        state.doors.open(state);
+        let prepared = {
+            let current = state.current.load();
+            state.queues.prepare(&current.config, &state.shared)
+        };
+        match prepared {
+            Ok(prepared) => state.queues.change(state, prepared),
+            // They were prepared once before anything was bound.
+            Err(problems) => return Err(StartError::Problems(problems)),
         }
-        let housekeeping = tokio::spawn(housekeeping::run(Arc::clone(&state)));
+        let housekeeping = tokio::spawn(housekeeping::run(Arc::clone(state)));
         let reload_wanted = Arc::new(Notify::new());
-        let reloads = tokio::spawn(reloads(Arc::clone(&state), Arc::clone(&reload_wanted)));
+        let reloads = tokio::spawn(reloads(Arc::clone(state), Arc::clone(&reload_wanted)));
         let delayed = loop {
             match controls.recv().await {
                 Some(Control::Reload) => reload_wanted.notify_one(),
@@ -182,13 +236,10 @@ impl App {
                 Some(Control::StopNow) | None => break false,
             }
         };
-        let ended = drain::run(&state, delayed, &mut controls).await;
+        let ended = drain::run(state, delayed, controls).await;
         reloads.abort();
         housekeeping.abort();
-        // What still runs had its time. It is dropped here, and what was cut is
-        // logged by that.
-        let _ = tokio::task::spawn_blocking(move || drop(workers)).await;
-        ended
+        Ok(ended)
     }
 }
 
@@ -273,6 +324,7 @@ impl State {
         let watch = Watch::wanted(&config);
         let old = self.current.load_full();
         let new = build(config, &self.shared, Some(&old))?;
+        let queues = self.queues.prepare(&new.config, &self.shared)?;
         // The last thing that can fail: from here on the new one is in force.
         self.doors.change(self, &new.config)?;
         let server = &new.config.server;
@@ -291,6 +343,7 @@ impl State {
         self.doors.show(&self.shared.metrics);
         self.current.store(Arc::new(new));
         *self.watching() = watch;
+        self.queues.change(self, queues);
         for destination in &self.current.load().destinations {
             destination.reopen();
         }

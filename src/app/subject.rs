@@ -1,12 +1,14 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::runtime::Handle;
+
 use super::State;
 use crate::admin::{
     DestinationStatus, KeyStatus, Readiness, SourceStatus, Status, Subject, same_token,
 };
 use crate::deliver::CircuitState;
-use crate::ledger::{Forgotten, Look};
+use crate::ledger::{Forgotten, LedgerAway, Look};
 use crate::observe::{RecentRefusal, rfc3339};
 use crate::setting::{Problems, Secret};
 use crate::verify::VerifyKeys;
@@ -17,13 +19,15 @@ pub(super) struct Admin(pub(super) Arc<State>);
 impl Subject for Admin {
     fn readiness(&self) -> Readiness {
         let current = self.0.current.load();
+        let ledger = self.0.shared.ledger.up().err();
+        let ledger = ledger.map(|away| format!("ledger {}", away.reason));
+        let destinations = current.destinations.iter();
+        let mut degraded: Vec<String> = ledger.into_iter().collect();
+        degraded.extend(self.0.queues.degraded());
+        degraded.extend(destinations.filter_map(|destination| destination.degraded()));
         Readiness {
             not_ready: self.0.phase().not_ready(),
-            degraded: current
-                .destinations
-                .iter()
-                .filter_map(|destination| destination.degraded())
-                .collect(),
+            degraded,
         }
     }
 
@@ -75,23 +79,42 @@ impl Subject for Admin {
         self.0.shared.recent.newest_first()
     }
 
-    fn look_up(&self, source: &str, id: &str) -> Option<Look> {
-        self.0.shared.ledger.lookup(source, id)
+    async fn look_up(&self, source: &str, id: &str) -> Result<Option<Look>, LedgerAway> {
+        self.0.shared.ledger.lookup(source, id).await
     }
 
-    fn forget(&self, source: &str, id: &str, destination: Option<&str>) -> Forgotten {
-        self.0.shared.ledger.forget(source, id, destination)
+    async fn forget(
+        &self,
+        source: &str,
+        id: &str,
+        destination: Option<&str>,
+    ) -> Result<Forgotten, LedgerAway> {
+        let ledger = &self.0.shared.ledger;
+        ledger.forget(source, id, destination).await
     }
 
-    async fn forget_since(&self, source: &str, since: SystemTime) -> Option<usize> {
+    async fn forget_since(
+        &self,
+        source: &str,
+        since: SystemTime,
+    ) -> Result<Option<u64>, LedgerAway> {
         let current = self.0.current.load_full();
         let mut sources = current.config.sources.iter();
-        let known = sources.find(|known| known.name.as_str() == source)?;
+        let Some(known) = sources.find(|known| known.name.as_str() == source) else {
+            return Ok(None);
+        };
         let (ledger, source) = (Arc::clone(&self.0.shared.ledger), known.name.clone());
+        let runtime = Handle::current();
         // It looks at every id, which may take a while.
-        let forgetting =
-            tokio::task::spawn_blocking(move || ledger.forget_since(source.as_str(), since));
-        forgetting.await.ok()
+        let forgetting = tokio::task::spawn_blocking(move || {
+            runtime.block_on(ledger.forget_since(source.as_str(), since))
+        });
+        match forgetting.await {
+            Ok(forgotten) => forgotten.map(Some),
+            Err(error) => Err(LedgerAway {
+                reason: error.to_string(),
+            }),
+        }
     }
 
     async fn reload(&self) -> Result<Problems, Problems> {
@@ -120,6 +143,7 @@ impl State {
         SourceStatus {
             name: name.to_owned(),
             path: source.source.path.clone(),
+            queue: source.queue.as_ref().map(ToString::to_string),
             unverified: matches!(source.verify.keys, VerifyKeys::DangerouslyUnverified),
             last_verified: when(metrics.source(name).last_verified.get()),
             keys: keys

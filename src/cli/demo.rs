@@ -101,8 +101,10 @@ impl Demo {
         drop(stage);
         // The gateway may have ended by itself; it is gone either way.
         let _ = stop.send(Control::StopNow).await;
-        let ended = running.await.unwrap_or(Ended::Cut);
-        Ok(Exit::answer(as_promised && ended == Ended::Clean))
+        let ended = running.await.unwrap_or(Ok(Ended::Cut));
+        Ok(Exit::answer(
+            as_promised && matches!(ended, Ok(Ended::Clean)),
+        ))
     }
 }
 

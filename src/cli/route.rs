@@ -66,8 +66,9 @@ impl Route {
         let untyped = reached.iter().find(|r| r.destination.needs_type());
         match untyped {
             Some(reached) if event_type.is_none() => Err(Complaint::failed(format!(
-                "`{}` needs a type and the event has none; it is answered 422 untyped",
-                reached.name()
+                "`{}` needs a type and the event has none; it is {}",
+                reached.name(),
+                refused(source, "untyped")
             ))),
             _ => Ok(Exit::Yes),
         }
@@ -80,15 +81,24 @@ fn nowhere(source: &Source, router: &Router, event_type: Option<&EventType>) -> 
         Some(event_type) => format!("an event of type `{event_type}`"),
         None => "an event without a type".to_owned(),
     };
-    let answered = match (router.plan(event_type), source.source.unmatched) {
-        (Plan::Untyped, _) => "422 untyped",
-        (_, Unmatched::Refuse) => "422 unmatched",
-        (_, Unmatched::Accept) => "200 unmatched",
+    let becomes = match (router.plan(event_type), source.source.unmatched) {
+        (Plan::Untyped, _) => refused(source, "untyped"),
+        (_, Unmatched::Refuse) => refused(source, "unmatched"),
+        (_, Unmatched::Accept) if source.queue.is_some() => "acknowledged".to_owned(),
+        (_, Unmatched::Accept) => "answered 200 unmatched".to_owned(),
     };
     Complaint::failed(format!(
-        "no route of `{}` takes {shown}; it is answered {answered}",
+        "no route of `{}` takes {shown}; it is {becomes}",
         source.name
     ))
+}
+
+/// What becomes of an event that is refused.
+fn refused(source: &Source, word: &str) -> String {
+    match source.queue {
+        Some(_) => format!("rejected to the dead-letter exchange of its queue ({word})"),
+        None => format!("answered 422 {word}"),
+    }
 }
 
 /// A destination that the event reaches, and the rules by which it does.

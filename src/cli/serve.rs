@@ -80,15 +80,20 @@ async fn serve(config: Config, written: Written, print: &mut Print<'_>) -> Resul
     // Before anything is bound: whoever sees the lines below may send signals.
     let controls = signals().map_err(cannot_start)?;
     let sources = Lines::of(&config);
-    let app = App::bind(config, written).map_err(|error| match error {
-        StartError::Problems(problems) => Complaint::from(problems).at_start(),
-        StartError::Other(why) => Complaint::failed(why),
-    })?;
+    let app = App::bind(config, written).map_err(not_started)?;
+    app.look_at_ledger().await.map_err(not_started)?;
     print.note(sources.told(&app.address(), app.admin_address().as_deref()));
-    Ok(match app.run(controls).await {
+    Ok(match app.run(controls).await.map_err(not_started)? {
         Ended::Clean => Exit::Yes,
         Ended::Cut => Exit::No,
     })
+}
+
+fn not_started(error: StartError) -> Complaint {
+    match error {
+        StartError::Problems(problems) => Complaint::from(problems).at_start(),
+        StartError::Other(why) => Complaint::failed(why),
+    }
 }
 
 fn cannot_start(error: io::Error) -> Complaint {
@@ -119,9 +124,18 @@ async fn pass_on(mut signal: Signal, control: Control, told: mpsc::Sender<Contro
 /// The line of each source, before its address is known.
 struct Lines(Vec<Line>);
 
+/// Which way messages come in.
+enum Way {
+    /// To a path of ours.
+    Path(String),
+    /// Out of a queue.
+    Queue(String),
+}
+
 struct Line {
     name: String,
-    path: String,
+    /// Its path, or where it reads.
+    way: Way,
     to: String,
     open: bool,
 }
@@ -139,7 +153,10 @@ impl Lines {
             let to: Vec<&str> = to.map(|destination| destination.name.as_str()).collect();
             Line {
                 name: source.name.to_string(),
-                path: source.source.path.clone(),
+                way: match &source.source.path {
+                    Some(path) => Way::Path(path.clone()),
+                    None => Way::Queue(source.way_in()),
+                },
                 to: if to.is_empty() {
                     "nowhere".to_owned()
                 } else {
@@ -162,21 +179,17 @@ impl Lines {
         };
         let width = |lengths: &mut dyn Iterator<Item = usize>| lengths.max().unwrap_or(0);
         let names = width(&mut self.0.iter().map(|line| line.name.len())).max("admin".len());
-        let paths = width(&mut self.0.iter().map(|line| line.path.len()));
+        let ways = self.0.iter().map(|line| match &line.way {
+            Way::Path(path) => format!("{address}{colon}{path}"),
+            Way::Queue(queue) => queue.clone(),
+        });
+        let ways: Vec<String> = ways.collect();
+        let widest = width(&mut ways.iter().map(String::len));
         let mut told = String::new();
-        for Line {
-            name,
-            path,
-            to,
-            open,
-        } in &self.0
-        {
+        for (Line { name, to, open, .. }, way) in self.0.iter().zip(&ways) {
             let open = if *open { "  UNVERIFIED" } else { "" };
             // Writing to a text does not fail.
-            let _ = writeln!(
-                told,
-                "{name:names$}  {address}{colon}{path:paths$}  → {to}{open}"
-            );
+            let _ = writeln!(told, "{name:names$}  {way:widest$}  → {to}{open}");
         }
         let _ = write!(told, "{:names$}  {}", "admin", admin.unwrap_or("off"));
         told
@@ -197,7 +210,7 @@ mod tests {
     fn line(name: &str, path: &str, to: &str, open: bool) -> Line {
         Line {
             name: name.into(),
-            path: path.into(),
+            way: Way::Path(path.into()),
             to: to.into(),
             open,
         }

@@ -118,7 +118,7 @@ fn prove(
         origin: Origin {
             request: RequestId::new(),
             client: None,
-            protocol: Protocol::Http,
+            protocol: Some(Protocol::Http),
         },
         envelope,
         headers,

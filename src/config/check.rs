@@ -4,7 +4,7 @@ use std::hash::Hash;
 use figment::value::{Dict, Value};
 
 use super::read::at;
-use super::{AdminConfig, Route, Source};
+use super::{AdminConfig, Route, Source, queues};
 use crate::deliver::{DestinationConfig, KindConfig};
 use crate::ledger::LedgerConfig;
 use crate::listen::{Address, ServerConfig};
@@ -38,6 +38,7 @@ pub(super) fn whole(whole: &Whole<'_>) {
         window(whole, source);
         shares(whole, source);
     }
+    queues::check(whole);
     files(whole);
     timeouts(whole);
     for route in whole.routes {
@@ -114,7 +115,9 @@ fn listeners(whole: &Whole<'_>) {
 }
 
 fn paths(whole: &Whole<'_>) {
-    let paths = whole.sources().map(|s| (s.source.path.as_str(), &s.name));
+    let paths = whole
+        .sources()
+        .filter_map(|s| Some((s.source.path.as_deref()?, &s.name)));
     for (name, first) in repeated(paths) {
         whole.reader.error(
             &format!("sources.{name}.path"),
@@ -140,6 +143,8 @@ fn window(whole: &Whole<'_>, source: &Source) {
     };
     let name = &source.name;
     match source.verify.tolerance {
+        // What waited in a queue is old, and nobody but the broker can repeat it.
+        OffOr::Off if source.queue.is_some() => {}
         OffOr::Off => whole.reader.warn(
             &format!("sources.{name}.tolerance"),
             "is off: what was recorded long ago is delivered again, once its id is forgotten",
@@ -312,7 +317,7 @@ fn unreached(whole: &Whole<'_>) {
 }
 
 /// The key under which a route names its destinations.
-fn to_key(route: &Route) -> String {
+pub(super) fn to_key(route: &Route) -> String {
     if route.key.starts_with("routes") {
         format!("{}.to", route.key)
     } else {

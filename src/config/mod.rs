@@ -14,6 +14,7 @@ mod document;
 mod environment;
 mod load;
 mod log;
+mod queues;
 mod read;
 mod summary;
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub use load::Origin;
 pub use log::{LogConfig, Requests};
 pub use summary::Summary;
 
+use crate::consume::QueueConfig;
 use crate::deliver::DestinationConfig;
 use crate::ledger::LedgerConfig;
 use crate::listen::ServerConfig;
@@ -68,6 +70,8 @@ pub struct Source {
     pub name: Name,
     /// Where and how its messages come in.
     pub source: SourceConfig,
+    /// The queue they are taken from, for a source without a path.
+    pub queue: Option<QueueConfig>,
     /// How they are proven.
     pub verify: VerifyConfig,
     /// How long after its delivery the same id, signed anew, is a resend that is
@@ -112,6 +116,18 @@ impl Config {
         Router::compile(&rules)
     }
 
+    /// The sources that read a queue, each taking so few messages at once that their
+    /// largest bodies together fit into `server.max_buffered`.
+    pub fn queues(&self) -> impl Iterator<Item = (&Name, QueueConfig)> {
+        let count = self.sources.iter().filter(|s| s.queue.is_some()).count();
+        let memory = self.server.max_buffered.bytes() / count.max(1);
+        let max_body = self.server.max_body.bytes();
+        self.sources.iter().filter_map(move |source| {
+            let queue = source.queue.clone()?;
+            Some((&source.name, queue.fitting(max_body, memory)))
+        })
+    }
+
     /// The routes that take events from the source at `source` in [`Config::sources`].
     pub fn routes_of(&self, source: usize) -> impl Iterator<Item = &Route> {
         self.routes
@@ -121,6 +137,15 @@ impl Config {
 }
 
 impl Source {
+    /// Where its messages come in: a path, or a queue of a broker.
+    pub fn way_in(&self) -> String {
+        match (&self.source.path, &self.queue) {
+            (Some(path), _) => path.clone(),
+            (None, Some(queue)) => queue.to_string(),
+            (None, None) => String::new(),
+        }
+    }
+
     /// How the type of an event is told, as it is written in the configuration.
     pub fn event_type(&self) -> String {
         self.written_type

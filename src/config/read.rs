@@ -5,12 +5,13 @@ use figment::value::{Dict, Value};
 use super::check::{self, Whole};
 use super::environment::Environment;
 use super::{AdminConfig, Config, LogConfig, Route, Source};
+use crate::consume::QueueConfig;
 use crate::deliver::DestinationConfig;
 use crate::ledger::LedgerConfig;
 use crate::listen::ServerConfig;
 use crate::route::RouteConfig;
 use crate::setting::{Entry, Name, Reader, Section};
-use crate::source::SourceConfig;
+use crate::source::{SourceConfig, WayIn};
 use crate::verify::VerifyConfig;
 
 /// Names told in a hint; past these nobody reads on.
@@ -95,8 +96,15 @@ fn all<T>(read: Vec<(Name, Option<T>)>) -> Option<Vec<T>> {
 type Drafted<'a> = ((Name, Option<Source>), Option<(String, Vec<Entry<'a>>)>);
 
 fn source<'a>(name: Name, mut section: Section<'a>, written: &Dict) -> Drafted<'a> {
-    let source = SourceConfig::read(&name, &mut section);
-    let verify = VerifyConfig::read(&mut section);
+    let way = WayIn::read(&mut section);
+    let comes_in = way.unwrap_or(WayIn::Path);
+    let source = SourceConfig::read(&name, comes_in, &mut section);
+    // `None` when it is wrong, `Some(None)` when there is no queue.
+    let queue = match comes_in {
+        WayIn::Path => Some(None),
+        WayIn::Queue => QueueConfig::read(&mut section).map(Some),
+    };
+    let verify = VerifyConfig::read(&mut section, comes_in == WayIn::Queue);
     let resend_after = section.get("resend_after");
     let key = section.key_of("to");
     let to = section.entry("to").map(|entry| {
@@ -116,13 +124,18 @@ fn source<'a>(name: Name, mut section: Section<'a>, written: &Dict) -> Drafted<'
         }
         _ => None,
     };
-    let read = source.zip(verify).map(|(source, verify)| Source {
-        name: name.clone(),
-        source,
-        verify,
-        resend_after,
-        written_type,
-    });
+    let read = || {
+        way?;
+        Some(Source {
+            name: name.clone(),
+            source: source?,
+            queue: queue?,
+            verify: verify?,
+            resend_after,
+            written_type,
+        })
+    };
+    let read = read();
     ((name, read), to)
 }
 

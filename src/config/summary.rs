@@ -24,7 +24,11 @@ pub struct Summary {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct SourceSummary {
     name: String,
-    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    /// The queue it reads, for one without a path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue: Option<String>,
     verified: bool,
     keys: Vec<KeySummary>,
     event_type: String,
@@ -102,6 +106,7 @@ impl SourceSummary {
         Self {
             name: source.name.to_string(),
             path: source.source.path.clone(),
+            queue: source.queue.as_ref().map(ToString::to_string),
             verified: source.verify.keys != VerifyKeys::DangerouslyUnverified,
             keys,
             event_type: source.event_type(),
@@ -110,6 +115,12 @@ impl SourceSummary {
                 Unmatched::Refuse => "refuse",
             },
         }
+    }
+
+    /// Its path, or its queue.
+    fn way_in(&self) -> &str {
+        let way = self.path.as_deref().or(self.queue.as_deref());
+        way.unwrap_or_default()
     }
 }
 
@@ -128,10 +139,10 @@ impl fmt::Display for Summary {
         let admin = self.admin.as_deref().unwrap_or("off");
         writeln!(f, "listen {}, admin {admin}", self.listen)?;
         writeln!(f, "\nsources")?;
-        let names = width(self.sources.iter().map(|source| &source.name));
-        let paths = width(self.sources.iter().map(|source| &source.path));
+        let names = width(self.sources.iter().map(|source| source.name.as_str()));
+        let ways = width(self.sources.iter().map(SourceSummary::way_in));
         for source in &self.sources {
-            write!(f, "  {:names$}  {:paths$}", source.name, source.path)?;
+            write!(f, "  {:names$}  {:ways$}", source.name, source.way_in())?;
             if source.verified {
                 f.write_str("  keys ")?;
                 for (index, key) in source.keys.iter().enumerate() {
@@ -153,7 +164,7 @@ impl fmt::Display for Summary {
             writeln!(f)?;
         }
         writeln!(f, "\ndestinations")?;
-        let names = width(self.destinations.iter().map(|to| &to.name));
+        let names = width(self.destinations.iter().map(|to| to.name.as_str()));
         for destination in &self.destinations {
             write!(f, "  {:names$}  {}", destination.name, destination.target)?;
             if !destination.required {
@@ -186,6 +197,6 @@ impl fmt::Display for Summary {
 }
 
 /// The width of a column (characters).
-fn width<'a>(texts: impl Iterator<Item = &'a String>) -> usize {
+fn width<'a>(texts: impl Iterator<Item = &'a str>) -> usize {
     texts.map(|text| text.chars().count()).max().unwrap_or(0)
 }

@@ -94,7 +94,7 @@ impl Made {
             origin: Origin {
                 request: RequestId::new(),
                 client: self.client,
-                protocol: Protocol::Https,
+                protocol: Some(Protocol::Https),
             },
             envelope,
             headers: self.headers,

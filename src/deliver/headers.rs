@@ -162,8 +162,10 @@ fn ours(event: &Event, map: &mut HeaderMap) {
         map.insert(&TYPE, event_type.header());
     }
     map.insert(&REQUEST, event.origin().request.header());
-    let protocol = event.origin().protocol.as_str();
-    map.insert(&FORWARDED_PROTO, HeaderValue::from_static(protocol));
+    if let Some(protocol) = event.origin().protocol {
+        let protocol = HeaderValue::from_static(protocol.as_str());
+        map.insert(&FORWARDED_PROTO, protocol);
+    }
     if event.is_resend() {
         map.insert(&RESEND, HeaderValue::from_static("true"));
     }

@@ -34,10 +34,8 @@ pub use breaker::CircuitState;
 pub use config::{BreakerConfig, DestinationConfig, KindConfig};
 pub use failure::{Failure, Reason};
 pub use file::FileConfig;
-pub use http::{Ca, HttpConfig, RetryConfig, RetryOn, Target};
-pub use rabbitmq::{
-    Argument, ClientCertificate, Declare, Node, RabbitConfig, RabbitTarget, Template,
-};
+pub use http::{HttpConfig, RetryConfig, RetryOn, Target};
+pub use rabbitmq::{Argument, Declare, RabbitConfig, RabbitTarget, Template};
 
 use breaker::{Breaker, Health, Passage};
 
@@ -153,6 +151,11 @@ impl Destination {
     /// Whether the answer to the sender depends on it.
     pub fn required(&self) -> bool {
         self.required
+    }
+
+    /// How many deliveries it takes at once.
+    pub fn room(&self) -> usize {
+        self.room
     }
 
     /// Whether the event has all that this destination cannot do without, as a type

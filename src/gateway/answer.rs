@@ -6,6 +6,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 
 use super::refusal::{Refusal, status};
+use crate::ledger::Told;
 use crate::message::{MessageId, RequestId};
 use crate::observe::{RequestResult, rfc3339};
 
@@ -25,6 +26,28 @@ pub enum Answer {
 
 /// What a request ended in. The same for all who waited for one id.
 pub type Outcome = Result<Answer, Refusal>;
+
+impl Told for Outcome {
+    fn write(&self) -> String {
+        let result = match self {
+            Ok(answer) => Some(answer.result()),
+            Err(refusal) => refusal.result(),
+        };
+        result.map_or("", RequestResult::word).to_owned()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let mut results = RequestResult::ALL.iter();
+        match results.find(|result| result.word() == text)? {
+            RequestResult::Delivered => Some(Ok(Answer::Delivered)),
+            result @ (RequestResult::Failed
+            | RequestResult::Late
+            | RequestResult::Unavailable
+            | RequestResult::Busy) => Some(Err(Refusal::Elsewhere(*result))),
+            _ => None,
+        }
+    }
+}
 
 impl Answer {
     pub(crate) fn result(self) -> RequestResult {
@@ -164,6 +187,31 @@ mod tests {
         for result in RequestResult::ALL {
             let expected = format!("{{\"error\":\"{}\"}}", result.word());
             assert_eq!(error_body(*result), expected.as_bytes());
+        }
+    }
+
+    #[test]
+    fn who_waits_on_another_replica_is_answered_with_the_same_status_and_word() {
+        let answered = |outcome: &Outcome| match outcome {
+            Ok(answer) => accepted(*answer, None, &RequestId::new()),
+            Err(refusal) => refused(refusal, &RequestId::new()),
+        };
+        let outcomes = [
+            Ok(Answer::Delivered),
+            Err(Refusal::Elsewhere(RequestResult::Failed)),
+            Err(Refusal::Elsewhere(RequestResult::Late)),
+            Err(Refusal::Busy("max_in_flight")),
+            Err(Refusal::LedgerAway),
+        ];
+        for outcome in outcomes {
+            let told = Outcome::read(&outcome.write()).unwrap();
+            let (ours, theirs) = (answered(&outcome), answered(&told));
+            assert_eq!(ours.status(), theirs.status());
+            assert_eq!(ours.headers().get(RESULT), theirs.headers().get(RESULT));
+        }
+        // What leaves no record, or is another's own, is not told.
+        for word in ["", "unmatched", "duplicate", "conflict", "in_flight", "x"] {
+            assert!(Outcome::read(word).is_none(), "{word}");
         }
     }
 

@@ -32,7 +32,7 @@ impl Fanout<'_> {
     pub(super) async fn deliver(
         &self,
         mut plan: SmallVec<[usize; 4]>,
-        mut reservation: Option<Reservation<Outcome>>,
+        reservation: Option<Reservation<Outcome>>,
     ) -> Outcome {
         if let Some(reservation) = &reservation {
             plan.retain(|number| !reservation.has_receipt(&self.target(*number).name));
@@ -41,7 +41,8 @@ impl Fanout<'_> {
         if let [number] = plan[..] {
             let mut undelivered = Undelivered::default();
             let ended = self.attempt(number).await;
-            self.note(ended, reservation.as_ref(), &mut undelivered);
+            self.note(ended, reservation.as_ref(), &mut undelivered)
+                .await;
             return self.settle(reservation, outcome(undelivered)).await;
         }
         // Boxed, so that an event for one destination does not carry its size.
@@ -62,7 +63,8 @@ impl Fanout<'_> {
                 break;
             };
             awaited -= usize::from(self.is_required(ended.number));
-            self.note(ended, reservation.as_ref(), &mut undelivered);
+            self.note(ended, reservation.as_ref(), &mut undelivered)
+                .await;
         }
         let mut outcome = outcome(undelivered);
         if attempts.is_empty() {
@@ -78,7 +80,7 @@ impl Fanout<'_> {
         self.trace.progress.say(outcome.clone());
         let mut optional = Undelivered::default();
         while let Some(ended) = attempts.next().await {
-            self.note(ended, reservation.as_ref(), &mut optional);
+            self.note(ended, reservation.as_ref(), &mut optional).await;
         }
         match reservation {
             Some(_) => self.settle(reservation, outcome).await,
@@ -98,7 +100,7 @@ impl Fanout<'_> {
     }
 
     /// Counts and keeps how a delivery ended.
-    fn note(
+    async fn note(
         &self,
         ended: Ended,
         reservation: Option<&Reservation<Outcome>>,
@@ -118,12 +120,11 @@ impl Fanout<'_> {
                 self.trace.progress.end(number, None);
                 match (reservation, self.event.id()) {
                     (Some(reservation), _) => reservation.accept(&target.name, receipt.at()),
-                    (None, Some(id)) => self.gateway.shared.ledger.accept_late(
-                        &self.source.name,
-                        id.as_str(),
-                        &target.name,
-                        receipt.at(),
-                    ),
+                    (None, Some(id)) => {
+                        let (source, ledger) = (&self.source.name, &self.gateway.shared.ledger);
+                        let (id, at) = (id.as_str(), receipt.at());
+                        ledger.accept_late(source, id, &target.name, at).await;
+                    }
                     (None, None) => {}
                 }
             }

@@ -19,6 +19,7 @@ use super::refusal::Refusal;
 use super::slots::{Places, UnderWay};
 use super::trace::{Trace, Unfinished};
 use super::{Gateway, Source};
+use crate::consume::Share;
 use crate::ledger::{BodyDigest, Claim, Reservation, Reserved};
 use crate::listen::{BodyError, BodyRules, Connection, Held, Sender, read_body, skip_body};
 use crate::message::{Envelope, Event, Family, MessageId, Origin, Received, Verified};
@@ -111,7 +112,9 @@ impl Gateway {
             source,
             message,
             deadline,
-            _held: body.held,
+            places: None,
+            accepted: Vec::new(),
+            _held: Holding::Own(body.held),
         })
     }
 
@@ -151,7 +154,7 @@ impl Gateway {
         let origin = Origin {
             request: trace.request.clone(),
             client: sender.address,
-            protocol: sender.protocol,
+            protocol: Some(sender.protocol),
         };
         Ok(Admitted {
             source,
@@ -170,7 +173,11 @@ impl Gateway {
     /// Carries a proven message to its end, and waits for that as long as the
     /// budget lasts. The sender may hang up, and the budget may end: the work
     /// goes on.
-    async fn see_through(self: &Arc<Self>, proven: Proven, trace: &Arc<Trace>) -> Outcome {
+    pub(super) async fn see_through(
+        self: &Arc<Self>,
+        proven: Proven,
+        trace: &Arc<Trace>,
+    ) -> Outcome {
         let deadline = proven.deadline;
         let gateway = Arc::clone(self);
         let told = Arc::clone(trace);
@@ -198,18 +205,15 @@ impl Gateway {
     }
 
     /// The stages after the proof: reserve, classify, plan, deliver, settle.
-    async fn carry(self: &Arc<Self>, proven: Proven, trace: &Arc<Trace>) -> Outcome {
-        let Proven {
-            source,
-            message,
-            deadline,
-            ..
-        } = &proven;
+    async fn carry(self: &Arc<Self>, mut proven: Proven, trace: &Arc<Trace>) -> Outcome {
         let _shown = UnderWay::shown(&self.shared.metrics.server().in_flight);
-        let (reservation, _places) = match self.reserve(source, message, *deadline).await? {
+        let (reservation, _places) = match self.reserve(&mut proven).await? {
             Turn::Run(reservation, places) => (reservation, places),
             Turn::Known(outcome) => return outcome,
         };
+        let Proven {
+            source, message, ..
+        } = &proven;
         if reservation.as_ref().is_some_and(Reservation::body_changed) {
             source.metrics.body_changed.inc();
             trace.body_changed();
@@ -221,7 +225,7 @@ impl Gateway {
         if let Some(event_type) = &event_type {
             let _ = trace.event_type.set(event_type.clone());
         }
-        let plan = match source.router.plan(event_type.as_ref()) {
+        let mut plan = match source.router.plan(event_type.as_ref()) {
             Plan::To(plan) => plan,
             Plan::Untyped => return Err(Refusal::Untyped),
             Plan::Unmatched if source.unmatched == Unmatched::Refuse => {
@@ -235,8 +239,13 @@ impl Gateway {
             source,
             message,
             deadline,
+            accepted,
             _held,
+            ..
         } = proven;
+        if !accepted.is_empty() {
+            plan.retain(|number| !accepted.contains(&source.destinations[*number].name));
+        }
         let event = Event::new(message, event_type, resend);
         if let Some(destination) = source.cannot_take(&event, &plan, reservation.as_ref()) {
             return Err(Refusal::Unnamed(destination));
@@ -254,22 +263,26 @@ impl Gateway {
     /// Takes the message's turn, or learns how the turn of another request with
     /// the same id came out. Who waits holds no place: one message that is sent a
     /// thousand times while it runs keeps nobody out.
-    async fn reserve(
-        &self,
-        source: &Arc<Source>,
-        message: &Verified,
-        deadline: Instant,
-    ) -> Result<Turn, Refusal> {
+    async fn reserve(&self, proven: &mut Proven) -> Result<Turn, Refusal> {
+        let Proven {
+            source,
+            message,
+            deadline,
+            places: given,
+            ..
+        } = proven;
+        let deadline = *deadline;
+        let mut places = || match given.take() {
+            Some(places) => Ok(places),
+            None => Places::take(&self.shared.in_flight, source.in_flight.as_ref()),
+        };
         // An open source proves no ids, so there is nothing to keep apart.
         let Some(proof) = message.proof() else {
-            return Ok(Turn::Run(
-                None,
-                Places::take(&self.shared.in_flight, source.in_flight.as_ref())?,
-            ));
+            return Ok(Turn::Run(None, places()?));
         };
         let body = BodyDigest::of(message.body());
         loop {
-            let places = Places::take(&self.shared.in_flight, source.in_flight.as_ref())?;
+            let places = places()?;
             let claim = Claim {
                 source: Arc::clone(&source.name),
                 id: proof.id().clone(),
@@ -335,7 +348,7 @@ impl Source {
     }
 
     /// Notes when a message was verified, and how far the sender's clock is from ours.
-    fn verified(&self, message: &Verified, now: SystemTime) {
+    pub(super) fn verified(&self, message: &Verified, now: SystemTime) {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         self.metrics.last_verified.set(now.as_secs_f64());
         if let Some(proof) = message.proof() {
@@ -348,7 +361,7 @@ impl Source {
 }
 
 /// The id that a refused head claims, for the log, if its form is good.
-fn claimed_id(headers: &HeaderMap) -> Option<MessageId> {
+pub(super) fn claimed_id(headers: &HeaderMap) -> Option<MessageId> {
     let mut claimed = Family::ALL.iter().filter_map(|f| headers.get(f.id()));
     claimed.next().and_then(MessageId::parse)
 }
@@ -361,11 +374,23 @@ struct Admitted {
 }
 
 /// A proven message with all it holds while it is under way.
-struct Proven {
-    source: Arc<Source>,
-    message: Verified,
-    deadline: Instant,
-    _held: Held,
+pub(super) struct Proven {
+    pub(super) source: Arc<Source>,
+    pub(super) message: Verified,
+    pub(super) deadline: Instant,
+    /// Its places where it has waited for them; else they are taken, or refused.
+    pub(super) places: Option<Places>,
+    /// Who has accepted it, as far as that is not the ledger's to know.
+    pub(super) accepted: Vec<Arc<str>>,
+    pub(super) _held: Holding,
+}
+
+/// The share of the memory for bodies that a message under way holds.
+pub(super) enum Holding {
+    /// It is its own.
+    Own(#[expect(dead_code, reason = "held until it is dropped")] Held),
+    /// A queue's message holds it from one attempt to the next.
+    Shared(#[expect(dead_code, reason = "held until it is dropped")] Share),
 }
 
 /// Whether it is this message's turn to run.

@@ -2,13 +2,15 @@
 //!
 //! [`Gateway`] is one configuration at work; a reload builds another and swaps
 //! it in. What outlives a reload is [`Shared`]. The stages stand in `line.rs`,
-//! in the order in which a request meets them.
+//! in the order in which a request meets them; `queued.rs` is the way in for a
+//! message of a queue, which then goes down the same line.
 
 mod answer;
 mod elsewhere;
 mod fanout;
 mod line;
 mod outlive;
+mod queued;
 mod refusal;
 mod slots;
 mod trace;
@@ -104,6 +106,8 @@ pub struct Gateway {
     pub shared: Arc<Shared>,
     /// The sources by their exact path.
     pub sources: HashMap<String, Arc<Source>>,
+    /// The sources that read a queue, by their name.
+    pub queues: HashMap<Arc<str>, Arc<Source>>,
     /// What a request may cost.
     pub limits: Limits,
     /// Whose `X-Forwarded-For` is read.

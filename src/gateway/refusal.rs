@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use http::StatusCode;
 use tracing::Level;
 
+use crate::consume::Verdict;
 use crate::deliver::Failure;
 use crate::observe::{AttemptOutcome, RefusalReason, RequestResult};
 use crate::verify::Rejection;
@@ -48,6 +49,8 @@ pub enum Refusal {
     InFlight,
     /// Required destinations did not accept.
     Undelivered(Arc<Undelivered>),
+    /// The same id ran on another replica, and this is what it was answered there.
+    Elsewhere(RequestResult),
 }
 
 /// The required destinations that did not accept, and why.
@@ -120,6 +123,7 @@ impl Refusal {
             Refusal::LedgerAway => RequestResult::Unavailable,
             Refusal::InFlight => RequestResult::InFlight,
             Refusal::Undelivered(undelivered) => undelivered.result(),
+            Refusal::Elsewhere(result) => *result,
         })
     }
 
@@ -137,7 +141,7 @@ impl Refusal {
             Refusal::Conflict { .. } => RefusalReason::Conflict,
             Refusal::LedgerAway => RefusalReason::Unavailable,
             Refusal::InFlight => RefusalReason::InFlight,
-            Refusal::Undelivered(undelivered) => match undelivered.result() {
+            Refusal::Undelivered(_) | Refusal::Elsewhere(_) => match self.result()? {
                 RequestResult::Unavailable => RefusalReason::Unavailable,
                 RequestResult::Busy => RefusalReason::Busy,
                 _ => return None,
@@ -148,12 +152,40 @@ impl Refusal {
         })
     }
 
+    /// What becomes of a message of a queue. A destination that failed uses an
+    /// attempt up; what is hookward's own, to be busy or stopping or without its
+    /// ledger, does not: nothing is to end as a dead letter because of that.
+    pub(crate) fn verdict(&self) -> Verdict {
+        match self {
+            Refusal::Busy(_)
+            | Refusal::Draining
+            | Refusal::LedgerAway
+            | Refusal::InFlight
+            | Refusal::Slow
+            | Refusal::Broken => Verdict::Later,
+            Refusal::Undelivered(_) | Refusal::Elsewhere(_) => match self.result() {
+                Some(RequestResult::Busy) => Verdict::Later,
+                _ => Verdict::Again,
+            },
+            Refusal::UnknownPath
+            | Refusal::Method
+            | Refusal::Forbidden
+            | Refusal::Rejected(_)
+            | Refusal::TooLarge
+            | Refusal::Untyped
+            | Refusal::Unnamed(_)
+            | Refusal::Unmatched
+            | Refusal::Conflict { .. } => Verdict::Rejected,
+        }
+    }
+
     /// How loud it is logged: a stranger's mistake is `info`, an event that was
     /// real and did not arrive is `warn`, a promise at stake is `error`.
     pub(crate) fn level(&self) -> Level {
         match self {
             Refusal::LedgerAway => Level::ERROR,
             Refusal::Undelivered(_)
+            | Refusal::Elsewhere(_)
             | Refusal::Busy(_)
             | Refusal::InFlight
             | Refusal::Conflict { .. } => Level::WARN,
@@ -211,6 +243,7 @@ impl fmt::Display for Refusal {
             Refusal::Unmatched => f.write_str("no route takes it"),
             Refusal::Conflict { .. } => f.write_str("delivered before with another body"),
             Refusal::LedgerAway => f.write_str("the ledger's store is away"),
+            Refusal::Elsewhere(_) => f.write_str("not delivered, by another replica: see its log"),
             Refusal::InFlight => {
                 f.write_str("the same id was still running at the end of the budget")
             }

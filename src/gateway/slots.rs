@@ -1,15 +1,21 @@
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use prometheus::IntGauge;
+use tokio::sync::Notify;
 
 use super::refusal::Refusal;
 
 /// A limit on how many of something there may be at once. Taking a place never
-/// waits. The limit can be changed while places are taken.
+/// waits; who has the time can wait for room first. The limit can be changed while
+/// places are taken.
 pub struct Slots {
     taken: AtomicUsize,
     limit: AtomicUsize,
+    /// How many wait for room.
+    waiting: AtomicUsize,
+    freed: Notify,
 }
 
 /// A taken place; free again when dropped.
@@ -21,17 +27,20 @@ impl Slots {
         Arc::new(Self {
             taken: AtomicUsize::new(0),
             limit: AtomicUsize::new(limit),
+            waiting: AtomicUsize::new(0),
+            freed: Notify::new(),
         })
     }
 
     /// Changes the limit, for places taken from now on.
     pub fn set_limit(&self, limit: usize) {
-        self.limit.store(limit, Ordering::Relaxed);
+        self.limit.store(limit, Ordering::SeqCst);
+        self.freed.notify_waiters();
     }
 
     /// How many are taken.
     pub fn taken(&self) -> usize {
-        self.taken.load(Ordering::Relaxed)
+        self.taken.load(Ordering::SeqCst)
     }
 
     /// Whether all are taken.
@@ -42,15 +51,50 @@ impl Slots {
     /// Takes a place, unless all are taken.
     pub(crate) fn take(self: &Arc<Self>) -> Option<Slot> {
         let slot = Slot(Arc::clone(self));
-        let before = self.taken.fetch_add(1, Ordering::AcqRel);
+        let before = self.taken.fetch_add(1, Ordering::SeqCst);
         // Too many: dropping the slot gives the place back.
         (before < self.limit.load(Ordering::Relaxed)).then_some(slot)
+    }
+
+    /// Waits until not all are taken. There may be none again when it is tried.
+    async fn room(&self) {
+        let _waiting = Waiting::among(&self.waiting);
+        loop {
+            let mut freed = pin!(self.freed.notified());
+            freed.as_mut().enable();
+            if !self.is_full() {
+                return;
+            }
+            freed.await;
+        }
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::AcqRel);
+        let slots = &*self.0;
+        slots.taken.fetch_sub(1, Ordering::SeqCst);
+        // In one order with the look of who waits: either that sees the place
+        // free, or this sees that somebody waits.
+        if slots.waiting.load(Ordering::SeqCst) > 0 {
+            slots.freed.notify_one();
+        }
+    }
+}
+
+/// One of those who wait for room.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn among(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::SeqCst);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -79,6 +123,21 @@ impl Places {
             _source: source,
             _server: server.take().ok_or(full)?,
         })
+    }
+
+    /// Takes both as soon as both can be had.
+    pub(crate) async fn wait(server: &Arc<Slots>, share: Option<&Arc<Slots>>) -> Self {
+        loop {
+            if let Some(share) = share {
+                share.room().await;
+            }
+            server.room().await;
+            // Somebody may have been faster.
+            if let Ok(places) = Self::take(server, share) {
+                return places;
+            }
+            tokio::task::yield_now().await;
+        }
     }
 }
 
@@ -111,5 +170,46 @@ mod tests {
         drop(first);
         assert!(slots.take().is_some());
         assert_eq!(slots.taken(), 1);
+    }
+
+    #[tokio::test]
+    async fn who_waits_gets_the_place_that_is_given_back() {
+        let (server, share) = (Slots::new(1), Slots::new(5));
+        let taken = Places::take(&server, None).ok();
+        let mut waiting = pin!(Places::wait(&server, Some(&share)));
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        drop(taken);
+        let places = waiting.await;
+        assert_eq!((server.taken(), share.taken()), (1, 1));
+        drop(places);
+        assert_eq!((server.taken(), share.taken()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_raised_limit_lets_those_in_who_wait() {
+        let slots = Slots::new(0);
+        let mut waiting = pin!(Places::wait(&slots, None));
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        slots.set_limit(1);
+        waiting.await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn nobody_is_forgotten_who_waits() {
+        let slots = Slots::new(3);
+        let crowd = (0..200).map(|_| {
+            let slots = Arc::clone(&slots);
+            tokio::spawn(async move {
+                for _ in 0..50 {
+                    let _places = Places::wait(&slots, None).await;
+                    assert!(slots.taken() < 203);
+                    tokio::task::yield_now().await;
+                }
+            })
+        });
+        for one in crowd.collect::<Vec<_>>() {
+            one.await.unwrap();
+        }
+        assert_eq!(slots.taken(), 0);
     }
 }

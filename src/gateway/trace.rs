@@ -164,6 +164,16 @@ impl Trace {
         );
     }
 
+    /// The destinations that have accepted so far.
+    pub(super) fn accepted(&self) -> impl Iterator<Item = Arc<str>> {
+        let ended = self.progress.ended().into_iter();
+        let accepted = ended.filter(|(_, failure)| failure.is_none());
+        accepted.filter_map(|(number, _)| {
+            let target = self.source.as_ref()?.destinations.get(number)?;
+            Some(Arc::clone(&target.name))
+        })
+    }
+
     /// The refusal of a request whose budget ended before its deliveries did.
     pub(super) fn late(&self) -> Refusal {
         let (Some(plan), Some(source)) = (self.progress.plan.get(), &self.source) else {

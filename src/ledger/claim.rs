@@ -39,7 +39,17 @@ pub struct BodyDigest([u8; 16]);
 impl BodyDigest {
     /// The digest of `body`.
     pub fn of(body: &[u8]) -> Self {
-        Self(xxh3_128(body).to_ne_bytes())
+        Self(xxh3_128(body).to_le_bytes())
+    }
+
+    /// As it is written elsewhere.
+    pub(super) fn bytes(self) -> [u8; 16] {
+        self.0
+    }
+
+    /// As it was written.
+    pub(super) fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
     }
 }
 
@@ -63,11 +73,21 @@ impl IdDigest {
         Self(half)
     }
 
+    /// As it is written elsewhere.
+    pub(super) fn bytes(self) -> [u8; 16] {
+        self.0
+    }
+
+    /// As it was written.
+    pub(super) fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
     /// A number for which every bit is as good as random. Its own bytes, because
     /// they are a hash already.
-    fn bits(self) -> u64 {
+    pub(super) fn bits(self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
-        u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
     }
 
     /// Picks one of `count` shards, by bytes that the maps inside do not use.

@@ -1,14 +1,20 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
+use super::RedisConfig;
 use crate::setting::Section;
 
 /// The section `ledger`, checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LedgerConfig {
     /// How long an id is known, from its last receipt.
     pub retention: Duration,
     /// How many ids are kept in memory, over all sources.
     pub max_entries: u64,
+    /// The folder in which ids and receipts survive a restart.
+    pub journal: Option<PathBuf>,
+    /// Where ids and receipts are shared with other replicas, if they are.
+    pub redis: Option<RedisConfig>,
 }
 
 impl Default for LedgerConfig {
@@ -17,12 +23,11 @@ impl Default for LedgerConfig {
             // Svix retries for 27.6 h; with its jitter of ±20 % that is 33 h.
             retention: Duration::from_secs(34 * 3600),
             max_entries: 1_000_000,
+            journal: None,
+            redis: None,
         }
     }
 }
-
-/// The stores that the contract names and this version does not have.
-const LATER: [&str; 2] = ["journal", "redis"];
 
 impl LedgerConfig {
     /// Reads the section; `None` when something in it is wrong, and then the
@@ -53,22 +58,29 @@ impl LedgerConfig {
                 (max_entries > 0).then_some(max_entries)
             }),
         };
-        let mut stored = false;
-        for key in LATER {
-            if let Some(entry) = section.entry(key) {
-                stored = true;
+        let redis = match section.entry("redis") {
+            None => Some(None),
+            Some(entry) => RedisConfig::read(entry).map(Some),
+        };
+        let journal = match section.entry("journal") {
+            None => Some(None),
+            Some(entry) if redis != Some(None) => {
                 entry.error(
-                    "is not in this version, which keeps the ledger in memory only",
-                    "take the key out; ids are then forgotten at a restart and not shared by \
-                     replicas, so consumers should tell repeats by `hookward-id`",
+                    "and `ledger.redis` are two places for the same thing",
+                    "keep one: the journal survives a restart of this process, Redis is \
+                     shared by replicas too",
                 );
+                None
             }
-        }
+            Some(entry) => entry.read().map(Some),
+        };
         let config = Self {
             retention: retention?,
             max_entries: max_entries?,
+            journal: journal?,
+            redis: redis?,
         };
-        (!stored).then_some(config)
+        Some(config)
     }
 }
 
@@ -82,9 +94,12 @@ mod tests {
     fn read(text: &str) -> (Option<LedgerConfig>, String) {
         let table: toml::Table = text.parse().unwrap();
         let dict = Value::serialize(&table).unwrap().into_dict().unwrap();
-        let reader = Reader::new("/etc", SecretReader::Skip, Place::Nowhere, |_, _| {
-            Place::Nowhere
-        });
+        let reader = Reader::new(
+            "/etc/hookward",
+            SecretReader::Skip,
+            Place::Nowhere,
+            |_, _| Place::Nowhere,
+        );
         let config = LedgerConfig::read(&mut reader.document(dict).section("ledger"));
         (config, reader.into_problems().to_string())
     }
@@ -100,10 +115,13 @@ mod tests {
 
     #[test]
     fn what_is_written_counts() {
-        let (config, problems) = read("[ledger]\nretention = '2h'\nmax_entries = 5\n");
+        let (config, problems) =
+            read("[ledger]\nretention = '2h'\nmax_entries = 5\njournal = 'ids'\n");
         let expected = LedgerConfig {
             retention: Duration::from_secs(7200),
             max_entries: 5,
+            journal: Some("/etc/hookward/ids".into()),
+            redis: None,
         };
         assert_eq!((config, problems.as_str()), (Some(expected), ""));
     }
@@ -118,13 +136,13 @@ mod tests {
     }
 
     #[test]
-    fn a_store_of_a_later_version_is_refused_without_its_value() {
+    fn a_journal_and_redis_are_not_taken_together_nor_is_a_value_shown() {
         let (config, problems) =
-            read("[ledger]\njournal = 'x'\nredis = 'redis://:hunter2@store'\nretension = '1h'\n");
+            read("[ledger]\njournal = 'x'\nredis = 'http://:hunter2@store'\nretension = '1h'\n");
         assert_eq!(config, None);
         for expected in [
-            "`ledger.journal` is not in this version",
-            "`ledger.redis` is not in this version",
+            "`ledger.journal` and `ledger.redis` are two places for the same thing",
+            "`ledger.redis` is neither redis nor rediss",
             "did you mean `retention`?",
         ] {
             assert!(problems.contains(expected), "{expected} in:\n{problems}");

@@ -15,6 +15,8 @@ pub(super) struct Forgetting {
     /// The latest time a claim came with.
     latest: AtomicU64,
     metrics: LedgerMetrics,
+    /// Whether what has to go is kept elsewhere, and not forgotten.
+    kept: bool,
     /// Breaches not logged yet, and when some last were.
     untold: AtomicU64,
     told: AtomicU64,
@@ -27,9 +29,15 @@ impl Forgetting {
             clock,
             latest: AtomicU64::new(0),
             metrics,
+            kept: false,
             untold: AtomicU64::new(0),
             told: AtomicU64::new(0),
         }
+    }
+
+    /// From now on ids that have to go leave only memory: a store keeps them.
+    pub(super) fn of_a_hot_tier(self) -> Self {
+        Self { kept: true, ..self }
     }
 
     pub(super) fn metrics(&self) -> &LedgerMetrics {
@@ -66,7 +74,7 @@ impl Forgetting {
     /// Counts an id that had to go for want of room.
     pub(super) fn forgot(&self, record: &Record) {
         let now = self.now();
-        if self.expired(record, now) {
+        if self.kept || self.expired(record, now) {
             return;
         }
         self.metrics.evictions.inc();

@@ -1,10 +1,10 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::Ledger;
 use super::claim::IdDigest;
 use super::record::{Record, millis, time};
 use super::run::Run;
+use super::{Ledger, LedgerAway};
 
 /// What the ledger knows of an id, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,69 +56,124 @@ pub enum Forgotten {
     Running,
 }
 
+/// The most ids that are forgotten, or written, at once.
+const AT_ONCE: usize = 1000;
+
 impl<A> Ledger<A> {
     /// What is known of an id.
-    pub fn lookup(&self, source: &str, id: &str) -> Option<Look> {
+    ///
+    /// # Errors
+    /// When the store is away.
+    pub async fn lookup(&self, source: &str, id: &str) -> Result<Option<Look>, LedgerAway> {
         let id = IdDigest::of(source, id);
-        let now = self.forgetting.now();
-        let shard = self.shard(id);
-        match shard.running.get(&id) {
-            Some(run) => Some(self.look_at_run(run)),
-            None => Some(self.look_at_record(&self.known(&shard, id, now)?)),
+        if let Some(run) = self.shard(id).running.get(&id)
+            && run.has_begun()
+        {
+            return Ok(Some(self.look_at_run(run)));
         }
+        if let Some(redis) = self.store.shared() {
+            return self.lookup_shared(redis, id).await;
+        }
+        let record = self.recall(id).await?;
+        Ok(record.map(|record| self.look_at_record(&record)))
     }
 
     /// Forgets an id, or only that `destination` has accepted it: then the next
     /// retry reaches that destination again.
-    pub fn forget(&self, source: &str, id: &str, destination: Option<&str>) -> Forgotten {
+    ///
+    /// # Errors
+    /// When the store is away; nothing is forgotten then.
+    pub async fn forget(
+        &self,
+        source: &str,
+        id: &str,
+        destination: Option<&str>,
+    ) -> Result<Forgotten, LedgerAway> {
         let id = IdDigest::of(source, id);
-        let now = self.forgetting.now();
-        let shard = self.shard(id);
-        if shard.running.contains_key(&id) {
-            return Forgotten::Running;
+        if let Some(redis) = self.store.shared() {
+            return self.forget_shared(redis, id, destination).await;
         }
-        let Some(mut record) = self.known(&shard, id, now) else {
-            return Forgotten::Unknown;
+        let Some(held) = self.hold(id).await else {
+            return Ok(Forgotten::Running);
+        };
+        let Some(mut record) = self.recall(id).await? else {
+            return Ok(Forgotten::Unknown);
         };
         if let Some(destination) = destination {
             let number = self.names.number(destination);
             if !number.is_some_and(|number| record.forget(number)) {
-                return Forgotten::Unknown;
+                return Ok(Forgotten::Unknown);
             }
         }
         // What is being resent was delivered, with or without receipts now.
         if destination.is_none() || record.is_failed() {
-            shard.settled.remove(id);
+            self.store.forget(&[id]).await?;
+            held.forget();
         } else {
-            shard.settled.put(id, record);
+            self.store.settle(id, Some(&record)).await?;
+            held.keep(record);
         }
-        Forgotten::Done
+        Ok(Forgotten::Done)
     }
 
     /// Forgets all settled ids of a source whose last receipt is of `since` or
     /// later: how many there were. It looks at every id, some tenths of a second
     /// for a million, so it wants a thread that may block.
-    pub fn forget_since(&self, source: &str, since: SystemTime) -> usize {
-        let (now, since) = (self.forgetting.now(), millis(since));
-        let Some(source) = self.names.number(source) else {
-            return 0;
-        };
-        let wanted = |record: &Record| record.source == source && record.last >= since;
-        let mut forgotten = 0;
-        for known in self.settled().iter().filter(|known| wanted(&known.record)) {
-            let shard = self.shard(known.id());
-            // It may have changed since it was seen.
-            let record = self.known(&shard, known.id(), now);
-            let running = shard.running.contains_key(&known.id());
-            if !running && record.is_some_and(|record| wanted(&record)) {
-                shard.settled.remove(known.id());
-                forgotten += 1;
-            }
+    ///
+    /// # Errors
+    /// When the store is away; some are forgotten then, and not others.
+    pub async fn forget_since(&self, source: &str, since: SystemTime) -> Result<u64, LedgerAway> {
+        let since = millis(since);
+        if let Some(redis) = self.store.shared() {
+            return self.forget_since_shared(redis, source, since).await;
         }
-        forgotten
+        let Some(number) = self.names.number(source) else {
+            return Ok(0);
+        };
+        let wanted = |record: &Record| record.source == number && record.last >= since;
+        let mut ids: Vec<IdDigest> = self.owed_ids(wanted);
+        let hot = self.settled();
+        let hot = hot.iter().filter(|known| wanted(&known.record));
+        ids.extend(hot.map(|known| known.id()));
+        let mut forgotten = 0;
+        for some in ids.chunks(AT_ONCE) {
+            forgotten += self.forget_some(some, wanted).await?;
+        }
+        let mut from = None;
+        loop {
+            let page = self.store.page(number, since, from).await?;
+            for some in page.ids.chunks(AT_ONCE) {
+                forgotten += self.forget_some(some, wanted).await?;
+            }
+            if page.next.is_none() {
+                return Ok(forgotten);
+            }
+            from = page.next;
+        }
     }
 
-    fn look_at_record(&self, record: &Record) -> Look {
+    /// Forgets those of the ids that are still wanted and do not run.
+    async fn forget_some(
+        &self,
+        ids: &[IdDigest],
+        wanted: impl Fn(&Record) -> bool,
+    ) -> Result<u64, LedgerAway> {
+        let mut held = Vec::with_capacity(ids.len());
+        for &id in ids {
+            // It may have changed since it was seen.
+            if let Some(hold) = self.try_hold(id)
+                && self.recall(id).await?.is_some_and(|record| wanted(&record))
+            {
+                held.push(hold);
+            }
+        }
+        let ids: Vec<IdDigest> = held.iter().map(|held| held.id()).collect();
+        self.store.forget(&ids).await?;
+        held.into_iter().for_each(|held| held.forget());
+        Ok(ids.len() as u64)
+    }
+
+    pub(super) fn look_at_record(&self, record: &Record) -> Look {
         let destinations = record.receipts.iter().filter_map(|receipt| {
             let at = record.first.saturating_add(u64::from(receipt.after));
             Some((self.names.name(receipt.destination)?, time(at)))
@@ -132,7 +187,7 @@ impl<A> Ledger<A> {
     }
 
     fn look_at_run(&self, run: &Run<A>) -> Look {
-        let earlier = run.earlier.as_ref().map(|r| self.look_at_record(r));
+        let earlier = run.earlier().map(|r| self.look_at_record(r));
         let (mut first, mut destinations) = match earlier {
             Some(earlier) => (earlier.first, earlier.destinations),
             None => (None, Vec::new()),

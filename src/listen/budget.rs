@@ -40,6 +40,18 @@ impl BufferBudget {
         };
         held.grow(bytes).then_some(held)
     }
+
+    /// Takes `bytes` whether they are left or not: for what is in memory already, so
+    /// that others are refused sooner.
+    pub fn hold(&self, bytes: usize) -> Held {
+        let inner = &*self.0;
+        inner.held.fetch_add(bytes, Ordering::Relaxed);
+        inner.gauge.add(signed(bytes));
+        Held {
+            budget: self.clone(),
+            bytes,
+        }
+    }
 }
 
 /// A share of the budget; dropping it gives it back.
@@ -118,6 +130,17 @@ mod tests {
         assert_eq!(gauge.get(), 0);
         assert!(budget.take(100).is_some());
         assert!(budget.take(usize::MAX).is_none());
+    }
+
+    #[test]
+    fn what_is_here_already_counts_even_past_the_limit() {
+        let (budget, gauge) = budget(100);
+        let first = budget.hold(120);
+        assert!(budget.take(1).is_none());
+        assert_eq!(gauge.get(), 120);
+        drop(first);
+        assert_eq!(gauge.get(), 0);
+        assert!(budget.take(100).is_some());
     }
 
     #[test]

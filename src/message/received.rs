@@ -79,10 +79,11 @@ impl Protocol {
 pub struct Origin {
     /// hookward's own id for it.
     pub request: RequestId,
-    /// The sender's address as hookward knows it; none over a unix socket.
+    /// The sender's address as hookward knows it; none over a unix socket or out
+    /// of a queue.
     pub client: Option<IpAddr>,
-    /// How it came in.
-    pub protocol: Protocol,
+    /// How it came in; none out of a queue.
+    pub protocol: Option<Protocol>,
 }
 
 /// A request read whole, not yet proven.

@@ -9,7 +9,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use super::words::{AttemptOutcome, RefusalReason, RepeatKind, RequestResult};
+use super::words::{AttemptOutcome, QueueOutcome, RefusalReason, RepeatKind, RequestResult};
 
 /// Every metric of the process; one instance, which outlives reloads.
 pub struct Metrics {
@@ -24,6 +24,7 @@ pub struct Metrics {
     key_last_verified: GaugeVec,
     repeats: IntCounterVec,
     body_changed: IntCounterVec,
+    queue_messages: IntCounterVec,
     ledger: LedgerMetrics,
     server: ServerMetrics,
     destination_up: IntGaugeVec,
@@ -55,6 +56,13 @@ pub struct SourceMetrics {
     pub clock_skew: Gauge,
     /// When a message was last verified (Unix seconds).
     pub last_verified: Gauge,
+}
+
+/// What is counted for a source that reads a queue.
+#[derive(Clone)]
+pub struct QueueMetrics {
+    /// By [`QueueOutcome`].
+    messages: Vec<IntCounter>,
 }
 
 /// What is counted for one key of a source.
@@ -97,6 +105,8 @@ pub struct LedgerMetrics {
     pub window_breaches: IntCounter,
     /// 1 while the store answers.
     pub up: IntGauge,
+    /// Ids that ran by what this replica alone knew, as the store was away.
+    pub alone: IntCounter,
 }
 
 /// What is counted for the listener.
@@ -178,6 +188,12 @@ impl Metrics {
                 "Ids not yet delivered that came again with another body.",
                 &["source"],
             )?,
+            queue_messages: counters(
+                r,
+                "queue_messages_total",
+                "Messages taken out of a queue, by what became of them.",
+                &["source", "outcome"],
+            )?,
             ledger: LedgerMetrics {
                 entries: int_gauge(r, "ledger_entries", "Ids the ledger knows.")?,
                 evictions: counter(
@@ -191,6 +207,11 @@ impl Metrics {
                     "Ids forgotten while a replay of them would still have been fresh.",
                 )?,
                 up: int_gauge(r, "ledger_up", "Whether the ledger's store answers.")?,
+                alone: counter(
+                    r,
+                    "ledger_alone_total",
+                    "Requests judged by what this replica alone knew, as the ledger's store was away.",
+                )?,
             },
             server: ServerMetrics {
                 in_flight: int_gauge(r, "in_flight", "Requests under way.")?,
@@ -297,6 +318,15 @@ impl Metrics {
         }
     }
 
+    /// The handles of a source that reads a queue.
+    pub fn queue(&self, source: &str) -> QueueMetrics {
+        QueueMetrics {
+            messages: by_word(QueueOutcome::ALL, |o| {
+                self.queue_messages.with_label_values(&[source, o.word()])
+            }),
+        }
+    }
+
     /// Tells how often a source is expected to send.
     pub fn expect_every(&self, source: &str, interval: Duration) {
         self.expected_interval
@@ -381,6 +411,18 @@ impl SourceMetrics {
     /// Counts a repeat that was answered `duplicate`.
     pub fn repeated(&self, kind: RepeatKind) {
         self.repeats[kind as usize].inc();
+    }
+}
+
+impl QueueMetrics {
+    /// Counts what became of a message.
+    pub fn ended(&self, outcome: QueueOutcome) {
+        self.messages[outcome as usize].inc();
+    }
+
+    /// Counts so many that go back to the queue.
+    pub fn returned(&self, count: usize) {
+        self.messages[QueueOutcome::Returned as usize].inc_by(count as u64);
     }
 }
 

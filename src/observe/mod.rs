@@ -10,8 +10,8 @@ mod words;
 pub use clock::{Clock, rfc3339};
 pub use logs::{LogFormat, LogOptions, Logs};
 pub use metrics::{
-    DestinationMetrics, KeyMetrics, LedgerMetrics, Metrics, RouteMetrics, ServerMetrics,
-    SourceMetrics,
+    DestinationMetrics, KeyMetrics, LedgerMetrics, Metrics, QueueMetrics, RouteMetrics,
+    ServerMetrics, SourceMetrics,
 };
 pub use recent::{RecentRefusal, RecentRefusals};
-pub use words::{AttemptOutcome, Limited, RefusalReason, RepeatKind, RequestResult};
+pub use words::{AttemptOutcome, Limited, QueueOutcome, RefusalReason, RepeatKind, RequestResult};

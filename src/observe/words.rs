@@ -125,6 +125,23 @@ words! {
 }
 
 words! {
+    /// What became of a message of a queue: the label `outcome` of
+    /// `queue_messages_total`.
+    QueueOutcome {
+        /// Acknowledged: delivered, known already, or wanted by nobody.
+        Accepted = "accepted",
+        /// Rejected at once: not proven, or nothing that could be delivered.
+        Refused = "refused",
+        /// Rejected after all its attempts.
+        Failed = "failed",
+        /// Held for another attempt; it will have another outcome besides.
+        Retried = "retried",
+        /// In the queue again: hookward stops, or the connection was lost.
+        Returned = "returned",
+    }
+}
+
+words! {
     /// How a delivered id was repeated: the label `kind` of `repeats_total`.
     RepeatKind {
         /// The very same request.

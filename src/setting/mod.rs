@@ -5,6 +5,7 @@
 //! collects every problem instead of stopping at the first, reports keys it was
 //! not asked for, and never prints a value.
 
+mod authorities;
 mod entry;
 mod name;
 mod problems;
@@ -14,6 +15,7 @@ mod section;
 mod url;
 mod value;
 
+pub use authorities::{Ca, ca, trusting};
 pub use entry::Entry;
 pub use name::Name;
 pub use problems::{Place, Problem, Problems, Severity};

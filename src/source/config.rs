@@ -7,11 +7,12 @@ use super::TypeRule;
 use crate::setting::{Entry, Name, Section, Setting};
 
 /// One `[sources.NAME]` table, without the keys that other rooms read:
-/// `secrets`, `tolerance`, `future_tolerance`, `to` and `resend_after`.
+/// `secrets`, `tolerance`, `future_tolerance`, `to`, `resend_after` and those of
+/// a queue.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SourceConfig {
-    /// The exact path its sender posts to.
-    pub path: String,
+    /// The exact path its sender posts to; none where messages come from a queue.
+    pub path: Option<String>,
     /// How the type of an event is told.
     pub event_type: TypeRule,
     /// What becomes of an event that no rule wants.
@@ -22,6 +23,15 @@ pub struct SourceConfig {
     pub allow_from: Vec<IpNet>,
     /// How long it may be silent before somebody is told.
     pub expect_every: Option<Duration>,
+}
+
+/// Which way the messages of a source come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WayIn {
+    /// They are posted to its path.
+    Path,
+    /// They are taken from a queue.
+    Queue,
 }
 
 /// What a source answers to an event that no rule wants.
@@ -44,11 +54,16 @@ const PATH_FORM: &str =
 impl SourceConfig {
     /// Reads the table of the source `name`. `None` when it cannot be one (a
     /// problem is added).
-    pub fn read(name: &Name, section: &mut Section<'_>) -> Option<Self> {
-        let kind = has_no_kind(section);
-        let path = match section.entry("path") {
-            Some(entry) => path(&entry),
-            None => Some(format!("/{name}")),
+    pub fn read(name: &Name, way: WayIn, section: &mut Section<'_>) -> Option<Self> {
+        let path = match way {
+            WayIn::Path => match section.entry("path") {
+                Some(entry) => path(&entry).map(Some),
+                None => Some(Some(format!("/{name}"))),
+            },
+            WayIn::Queue => {
+                has_no_sender(section);
+                Some(None)
+            }
         };
         let event_type = TypeRule::read(section);
         let unmatched = section.get_or("unmatched", Unmatched::default());
@@ -56,7 +71,7 @@ impl SourceConfig {
         let allow_from = allow_from(section);
         let expect_every = nonzero(section, "expect_every");
         Some(Self {
-            path: kind.and(path)?,
+            path: path?,
             event_type: event_type?,
             unmatched,
             max_in_flight,
@@ -66,27 +81,39 @@ impl SourceConfig {
     }
 }
 
-/// Refuses what later versions will know as a kind of source.
-fn has_no_kind(section: &mut Section<'_>) -> Option<()> {
-    let Some(entry) = section.entry("type") else {
-        return Some(());
-    };
-    if entry.text().as_deref() == Some("rabbitmq") {
-        // Its own keys are no mistakes: the one problem is enough.
-        for key in ["url", "queue", "prefetch", "retry_delay", "max_attempts"] {
-            section.entry(key);
+impl WayIn {
+    /// Reads the `type` of a source. `None` when it is not one (a problem is added).
+    pub fn read(section: &mut Section<'_>) -> Option<Self> {
+        let Some(entry) = section.entry("type") else {
+            return Some(WayIn::Path);
+        };
+        if entry.text().as_deref() == Some("rabbitmq") {
+            return Some(WayIn::Queue);
         }
         entry.error(
-            "is `rabbitmq`, which this version cannot take events from",
-            "let its sender post to hookward, or take the source out",
-        );
-    } else {
-        entry.error(
             "is not a kind of source",
-            "leave it out: a source takes what is posted to its path",
+            "`\"rabbitmq\"` takes messages from a queue; without it, a source takes what is posted to its path",
         );
+        None
     }
-    None
+}
+
+/// Refuses what only somebody who posts can be held to.
+fn has_no_sender(section: &mut Section<'_>) {
+    for (key, why) in [
+        (
+            "path",
+            "has no meaning for a source that reads a queue: nobody posts to it",
+        ),
+        (
+            "allow_from",
+            "has no meaning for a source that reads a queue: the broker says who may publish",
+        ),
+    ] {
+        if let Some(entry) = section.entry(key) {
+            entry.error(why, "leave it out");
+        }
+    }
 }
 
 fn path(entry: &Entry<'_>) -> Option<String> {

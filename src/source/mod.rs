@@ -8,5 +8,5 @@ mod pointer;
 #[cfg(test)]
 mod tests;
 
-pub use config::{SourceConfig, Unmatched};
+pub use config::{SourceConfig, Unmatched, WayIn};
 pub use event_type::TypeRule;

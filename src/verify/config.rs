@@ -48,9 +48,15 @@ const TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
 impl VerifyConfig {
     /// Reads it from the section of a source. `None` when there is no usable
-    /// key; the problems are in the section's reader.
-    pub fn read(section: &mut Section<'_>) -> Option<Self> {
-        let tolerance = section.get_or("tolerance", OffOr::On(TOLERANCE));
+    /// key; the problems are in the section's reader. What comes from a queue may
+    /// have waited there for long: with `at_rest`, any time ago is the default.
+    pub fn read(section: &mut Section<'_>, at_rest: bool) -> Option<Self> {
+        let usual = if at_rest {
+            OffOr::Off
+        } else {
+            OffOr::On(TOLERANCE)
+        };
+        let tolerance = section.get_or("tolerance", usual);
         let future_tolerance = section.get_or("future_tolerance", TOLERANCE);
         Some(Self {
             keys: VerifyKeys::read(section)?,
@@ -221,7 +227,7 @@ mod tests {
         let value: toml::Table = text.parse().unwrap();
         let dict = Value::serialize(&value).unwrap().into_dict().unwrap();
         let reader = Reader::new("/", secrets, Place::Nowhere, |_, _| Place::Nowhere);
-        let config = VerifyConfig::read(&mut reader.document(dict));
+        let config = VerifyConfig::read(&mut reader.document(dict), false);
         let problems = reader.into_problems();
         assert_eq!(config.is_none(), problems.any_error(), "{problems}");
         (config, problems.to_string())

@@ -16,7 +16,7 @@ fn reaches_names_with_a_dash() {
     let variable = [("HOOKWARD_SOURCES__MY_SOURCE__PATH", "/other")];
     let config = taken(load_with(&text, &variable));
     assert_eq!(config.sources.len(), 1);
-    assert_eq!(config.sources[0].source.path, "/other");
+    assert_eq!(config.sources[0].source.path.as_deref(), Some("/other"));
 
     let both = format!("{text}[sources.my_source]\nsecrets = 'env:X'\nto = 'app'\n");
     let told = refused(load_with(&both, &variable));

@@ -6,7 +6,8 @@ const MARKER: &str = "HuSh7MaRkEr";
 
 /// Values that a good configuration shows: files, types, names of headers, names on
 /// a broker.
-const SHOWN: [&str; 10] = [
+const SHOWN: [&str; 12] = [
+    "journal",
     "listen",
     "path",
     "cert",
@@ -15,6 +16,7 @@ const SHOWN: [&str; 10] = [
     "types",
     "forward_headers",
     "exchange",
+    "queue",
     "message_id",
     "routing_key",
 ];

@@ -1,15 +1,11 @@
-use std::path::PathBuf;
 use std::time::Duration;
 
 use http::header::{self, HeaderName, HeaderValue};
-use rustls::RootCertStore;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
 
 use crate::deliver::config::positive;
 use crate::key::{self, Scheme, SigningKey};
 use crate::message::Family;
-use crate::setting::{Entry, Secret, SecretReader, Section};
+use crate::setting::{Ca, Entry, Secret, Section, ca};
 
 use super::{RetryConfig, RetryOn, Target};
 
@@ -34,26 +30,6 @@ pub struct HttpConfig {
     pub forward_headers: Vec<HeaderName>,
     /// The key the family is signed anew with.
     pub sign: Option<Secret>,
-}
-
-/// Certificates of authorities, from a file.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Ca {
-    /// The file.
-    pub path: PathBuf,
-    /// What stood in it; nothing when files were not to be read.
-    pub certificates: Vec<CertificateDer<'static>>,
-}
-
-impl std::fmt::Debug for Ca {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "Ca({}, {} certificates)",
-            self.path.display(),
-            self.certificates.len()
-        )
-    }
 }
 
 const TIMEOUT: Duration = Duration::from_secs(8);
@@ -103,46 +79,6 @@ fn target(section: &mut Section<'_>) -> Option<Target> {
             None
         }
     }
-}
-
-/// `None` when it is wrong, `Some(None)` when it is not there.
-pub(in crate::deliver) fn ca(section: &mut Section<'_>) -> Option<Option<Ca>> {
-    let Some(entry) = section.entry("ca") else {
-        return Some(None);
-    };
-    let path: PathBuf = entry.read()?;
-    entry.reader().depends_on(&path);
-    if entry.reader().secrets() == SecretReader::Skip {
-        let certificates = Vec::new();
-        return Some(Some(Ca { path, certificates }));
-    }
-    match certificates(&path) {
-        Ok(certificates) => Some(Some(Ca { path, certificates })),
-        Err(why) => {
-            entry.error(why, "a file of certificates in PEM form");
-            None
-        }
-    }
-}
-
-fn certificates(path: &std::path::Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let bad = |what: String| format!("names the file `{}`, {what}", path.display());
-    let text = std::fs::read(path)
-        .map_err(|error| bad(format!("which cannot be read: {}", error.kind())))?;
-    let certificates = CertificateDer::pem_slice_iter(&text)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|_| bad("which is not in PEM form".into()))?;
-    if certificates.is_empty() {
-        return Err(bad("which holds no certificate".into()));
-    }
-    let mut roots = RootCertStore::empty();
-    for (index, certificate) in certificates.iter().enumerate() {
-        roots.add(certificate.clone()).map_err(|_| {
-            let number = index + 1;
-            bad(format!("whose certificate {number} cannot be read"))
-        })?;
-    }
-    Ok(certificates)
 }
 
 fn retry(section: &mut Section<'_>) -> RetryConfig {

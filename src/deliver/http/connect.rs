@@ -10,15 +10,16 @@ use hyper::rt::{Read, Write};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use rustix::io::Errno;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::net::UnixStream;
 use tokio_rustls::TlsConnector;
 use tower::Service as _;
 
 use crate::deliver::Reason;
+use crate::setting::trusting;
 
-use super::{Ca, HttpConfig, Target};
+use super::{HttpConfig, Target};
 
 /// One end of an open connection.
 pub(super) type Sender = http1::SendRequest<Full<Bytes>>;
@@ -182,44 +183,8 @@ impl Connector {
     }
 }
 
-/// The authorities trusted: those of `ca`, else the system's.
-///
-/// # Errors
-/// In words, when there are none.
-pub(in crate::deliver) fn roots(ca: Option<&Ca>) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    match ca {
-        Some(ca) => {
-            for certificate in &ca.certificates {
-                roots
-                    .add(certificate.clone())
-                    .map_err(|error| format!("`ca` holds a bad certificate: {error}"))?;
-            }
-            if roots.is_empty() {
-                return Err("`ca` was not read".into());
-            }
-        }
-        None => {
-            // A system's store often holds some that are out of form; they are
-            // of no use, and no harm.
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if roots.is_empty() {
-                return Err("the system has no certificates of authorities: set `ca`".into());
-            }
-        }
-    }
-    Ok(roots)
-}
-
 fn tls(config: &HttpConfig) -> Result<Arc<ClientConfig>, String> {
-    let roots = roots(config.ca.as_ref())?;
-    // Never the process's default: in some builds there are two to choose from.
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| format!("TLS cannot be set up: {error}"))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let mut config = trusting(config.ca.as_ref())?.with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

@@ -25,9 +25,7 @@ use super::breaker::Health;
 use super::headers::Headers;
 use super::{Attempts, Budget, Failure};
 
-pub(super) use config::ca;
-pub use config::{Ca, HttpConfig};
-pub(super) use connect::roots;
+pub use config::HttpConfig;
 pub use retry::{RetryConfig, RetryOn};
 pub use target::Target;
 

@@ -16,12 +16,10 @@
 //! | `batch` | publishing, and pairing what came back |
 //! | `publisher` | the one owner of one channel |
 //! | `supervisor` | the connection, and what is missing, blocked or away |
-//! | `connect` | TCP, TLS and AMQP to one of the nodes |
 //! | `topology` | what is declared, and looked for |
 
 mod batch;
 mod config;
-mod connect;
 mod properties;
 mod publisher;
 mod queue;
@@ -35,6 +33,7 @@ use std::sync::atomic::AtomicBool;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::amqp as connect;
 use crate::message::Event;
 use crate::observe::{AttemptOutcome, DestinationMetrics};
 use crate::setting::Name;
@@ -42,7 +41,7 @@ use crate::setting::Name;
 use super::breaker::Health;
 use super::{Attempts, Budget, Failure, Reason};
 
-pub use config::{Argument, ClientCertificate, Declare, Node, RabbitConfig, RabbitTarget};
+pub use config::{Argument, Declare, RabbitConfig, RabbitTarget};
 pub use template::Template;
 
 use connect::Connector;
@@ -74,7 +73,7 @@ impl Rabbit {
         let press = Press::new(config)?;
         let supervisor = Supervisor {
             name: name.to_string(),
-            connector: Connector::new(config, name.as_str())?,
+            connector: Connector::new(&config.broker, name.as_str())?,
             target: config.target.clone(),
             declare: config.declare.clone(),
             confirm_timeout: config.confirm_timeout,

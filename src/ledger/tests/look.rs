@@ -3,7 +3,7 @@ use super::*;
 #[test]
 fn a_look_tells_how_far_an_id_is() {
     let ledger = small();
-    let look = || ledger.lookup("clerk", "m");
+    let look = || told(&ledger, "clerk", "m");
     assert_eq!(look(), None);
     let reservation = run(&ledger, claim("m"));
     reservation.accept(&"billing".into(), at(2));
@@ -36,10 +36,19 @@ fn a_look_tells_how_far_an_id_is() {
 fn a_forgotten_id_runs_again() {
     let ledger = small();
     deliver(&ledger, claim("m"));
-    assert_eq!(ledger.forget("clerk", "m", None), Forgotten::Done);
-    assert_eq!(ledger.forget("clerk", "m", None), Forgotten::Unknown);
+    assert_eq!(
+        now(ledger.forget("clerk", "m", None)).unwrap(),
+        Forgotten::Done
+    );
+    assert_eq!(
+        now(ledger.forget("clerk", "m", None)).unwrap(),
+        Forgotten::Unknown
+    );
     let reservation = run(&ledger, claim("m"));
-    assert_eq!(ledger.forget("clerk", "m", None), Forgotten::Running);
+    assert_eq!(
+        now(ledger.forget("clerk", "m", None)).unwrap(),
+        Forgotten::Running
+    );
     assert!(!reservation.has_receipt("billing"));
 }
 
@@ -47,7 +56,7 @@ fn a_forgotten_id_runs_again() {
 fn a_forgotten_receipt_lets_the_next_retry_reach_that_destination() {
     let ledger = small();
     settle(&ledger, claim("m"), &["billing", "audit"], true);
-    let forget = |destination| ledger.forget("clerk", "m", Some(destination));
+    let forget = |destination| now(ledger.forget("clerk", "m", Some(destination))).unwrap();
     assert_eq!(forget("nobody"), Forgotten::Unknown);
     assert_eq!(forget("audit"), Forgotten::Done);
     assert_eq!(forget("audit"), Forgotten::Unknown);
@@ -55,7 +64,7 @@ fn a_forgotten_receipt_lets_the_next_retry_reach_that_destination() {
     assert!(retry.has_receipt("billing") && !retry.has_receipt("audit"));
     drop(retry);
     assert_eq!(forget("billing"), Forgotten::Done);
-    assert_eq!(ledger.lookup("clerk", "m"), None);
+    assert_eq!(told(&ledger, "clerk", "m"), None);
 }
 
 #[test]
@@ -63,7 +72,10 @@ fn a_forgotten_receipt_of_a_resend_leaves_what_was_delivered() {
     let ledger = small();
     deliver(&ledger, claim("m"));
     settle(&ledger, resend(100, 100), &["audit"], false);
-    assert_eq!(ledger.forget("clerk", "m", Some("audit")), Forgotten::Done);
+    assert_eq!(
+        now(ledger.forget("clerk", "m", Some("audit"))).unwrap(),
+        Forgotten::Done
+    );
     assert!(is_duplicate(&reserve(&ledger, claim("m"))));
     let retry = run(&ledger, resend(101, 101));
     assert!(retry.is_resend() && !retry.has_receipt("audit"));
@@ -96,9 +108,9 @@ fn the_ids_of_a_source_are_forgotten_by_time() {
             ..claim("d")
         },
     );
-    assert_eq!(ledger.forget_since("nobody", at(0)), 0);
-    assert_eq!(ledger.forget_since("clerk", at(20)), 2);
-    let known = |source, id| ledger.lookup(source, id).is_some();
+    assert_eq!(now(ledger.forget_since("nobody", at(0))).unwrap(), 0);
+    assert_eq!(now(ledger.forget_since("clerk", at(20))).unwrap(), 2);
+    let known = |source, id| told(&ledger, source, id).is_some();
     assert!(known("clerk", "a") && !known("clerk", "b") && !known("clerk", "c"));
     assert!(known("shop", "c") && known("clerk", "d"));
     drop(running);
@@ -108,12 +120,12 @@ fn the_ids_of_a_source_are_forgotten_by_time() {
 fn a_receipt_that_came_after_the_settling_is_known() {
     let ledger = small();
     settle(&ledger, claim("a"), &["billing"], true);
-    ledger.accept_late("clerk", "a", &"audit".into(), at(1_002));
-    let look = ledger.lookup("clerk", "a").unwrap();
+    now(ledger.accept_late("clerk", "a", &"audit".into(), at(1_002)));
+    let look = told(&ledger, "clerk", "a").unwrap();
     let names: Vec<_> = look.destinations.iter().map(|(name, _)| &**name).collect();
     assert_eq!(names, ["billing", "audit"]);
     assert_eq!(look.state, LookState::Delivered);
 
-    ledger.accept_late("clerk", "never-seen", &"audit".into(), at(1_002));
-    assert_eq!(ledger.lookup("clerk", "never-seen"), None);
+    now(ledger.accept_late("clerk", "never-seen", &"audit".into(), at(1_002)));
+    assert_eq!(told(&ledger, "clerk", "never-seen"), None);
 }

@@ -1,9 +1,10 @@
-//! The ledger against the plainest possible model of it.
+//! The ledger against the plainest possible model of it, on every store.
 
 use std::collections::{BTreeMap, HashMap};
 
 use proptest::prelude::*;
 
+use super::stores::Stand;
 use super::*;
 
 const RETENTION: u64 = 100;
@@ -43,6 +44,8 @@ enum Step {
         seconds: u64,
     },
     Tick,
+    /// Closed in order, and opened again.
+    Reopen,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -60,6 +63,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..60u64).prop_map(|ago| Step::ForgetSince { ago }),
         4 => (0..60u64).prop_map(|seconds| Step::Pass { seconds }),
         1 => Just(Step::Tick),
+        1 => Just(Step::Reopen),
     ]
 }
 
@@ -92,7 +96,8 @@ struct Running {
     accepted: BTreeMap<usize, u64>,
 }
 
-struct Model {
+pub(super) struct Model {
+    stand: Box<dyn Stand>,
     ledger: Arc<Ledger<u32>>,
     now: u64,
     settled: HashMap<usize, Known>,
@@ -100,9 +105,10 @@ struct Model {
 }
 
 impl Model {
-    fn new() -> Self {
+    pub(super) fn new(stand: Box<dyn Stand>) -> Self {
         Self {
-            ledger: ledger(Duration::from_secs(RETENTION), 1000).0,
+            ledger: stand.open(Duration::from_secs(RETENTION), 1000),
+            stand,
             now: 50,
             settled: HashMap::new(),
             running: HashMap::new(),
@@ -136,27 +142,43 @@ impl Model {
                 let running = &self.running;
                 self.settled
                     .retain(|id, known| running.contains_key(id) || known.last < since);
-                let forgotten = self.ledger.forget_since("clerk", at(since));
-                assert_eq!(forgotten, before - self.settled.len());
+                let forgotten = done(self.ledger.forget_since("clerk", at(since))).unwrap();
+                assert_eq!(forgotten, (before - self.settled.len()) as u64);
             }
             Step::Pass { seconds } => {
                 self.now += seconds;
                 // Tells the ledger the time, as any other claim would.
-                drop(run(
-                    &self.ledger,
-                    Claim {
-                        now: at(self.now),
-                        ..claim("other")
-                    },
-                ));
+                let other = Claim {
+                    now: at(self.now),
+                    ..claim("other")
+                };
+                drop(done(self.ledger.reserve(other)).unwrap());
             }
-            Step::Tick => self.ledger.tick(),
+            Step::Tick => {
+                self.ledger.tick();
+                done(self.ledger.upkeep());
+            }
+            Step::Reopen if self.stand.survives() => self.reopen(),
+            Step::Reopen => {}
         }
         let now = self.now;
         self.settled.retain(|_, known| now < known.last + RETENTION);
         for id in 0..IDS.len() {
             self.compare(id);
         }
+    }
+
+    /// Nothing that was accepted is lost; what nobody accepted may be.
+    fn reopen(&mut self) {
+        for id in 0..IDS.len() {
+            self.end(id, None);
+        }
+        done(self.ledger.upkeep());
+        self.settled.retain(|_, known| !known.is_failed());
+        let nothing = super::ledger(HOUR, 1).0;
+        drop(std::mem::replace(&mut self.ledger, nothing));
+        self.ledger = self.stand.open(Duration::from_secs(RETENTION), 1000);
+        self.step(&Step::Pass { seconds: 0 });
     }
 
     fn reserve(&mut self, id: usize, body: u8, ago: u64, resends: bool) {
@@ -168,7 +190,7 @@ impl Model {
             now: at(self.now),
             ..claim(IDS[id])
         };
-        let reserved = super::reserve(&self.ledger, claim);
+        let reserved = done(self.ledger.reserve(claim)).unwrap();
         if let Some(running) = self.running.get_mut(&id) {
             let Reserved::Running(waiter) = reserved else {
                 panic!("{reserved:?}")
@@ -237,7 +259,7 @@ impl Model {
         let delivered = settled == Some(true);
         match settled {
             Some(delivered) => {
-                now(reservation.settle(delivered, u32::from(delivered), at(self.now))).unwrap();
+                done(reservation.settle(delivered, u32::from(delivered), at(self.now))).unwrap();
             }
             None => drop(reservation),
         }
@@ -279,9 +301,8 @@ impl Model {
     }
 
     fn forget(&mut self, id: usize, name: Option<usize>) {
-        let forgotten = self
-            .ledger
-            .forget("clerk", IDS[id], name.map(|name| NAMES[name]));
+        let name_of = name.map(|name| NAMES[name]);
+        let forgotten = done(self.ledger.forget("clerk", IDS[id], name_of)).unwrap();
         if self.running.contains_key(&id) {
             assert_eq!(forgotten, Forgotten::Running);
             return;
@@ -310,7 +331,7 @@ impl Model {
     }
 
     fn compare(&self, id: usize) {
-        let look = self.ledger.lookup("clerk", IDS[id]);
+        let look = done(self.ledger.lookup("clerk", IDS[id])).unwrap();
         if let Some(running) = self.running.get(&id) {
             assert_eq!(look.unwrap().state, LookState::Running);
             let before = running.before.as_ref();
@@ -346,12 +367,21 @@ impl Model {
     }
 }
 
-proptest! {
-    #[test]
-    fn the_ledger_does_what_the_model_does(steps in proptest::collection::vec(step(), 1..120)) {
-        let mut model = Model::new();
-        for step in &steps {
-            model.step(step);
-        }
-    }
+/// Goes through random histories on a store.
+pub(super) fn holds(stand: impl Fn() -> Box<dyn Stand>, cases: u32) {
+    let steps = proptest::collection::vec(step(), 1..120);
+    let config = ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    proptest::test_runner::TestRunner::new(config)
+        .run(&steps, |steps| {
+            let mut model = Model::new(stand());
+            for step in &steps {
+                model.step(step);
+            }
+            Ok(())
+        })
+        .unwrap();
 }

@@ -11,7 +11,9 @@ pub(super) fn read(text: &str) -> (Option<SourceConfig>, String) {
     let nowhere = |_: &str, _| Place::Nowhere;
     let reader = Reader::new("/", SecretReader::Skip, Place::Nowhere, nowhere);
     let mut section = reader.document(dict);
-    let config = SourceConfig::read(&Name::parse("clerk").unwrap(), &mut section);
+    let name = Name::parse("clerk").unwrap();
+    let way = WayIn::read(&mut section);
+    let config = way.and_then(|way| SourceConfig::read(&name, way, &mut section));
     drop(section);
     (config, reader.into_problems().to_string())
 }
@@ -21,7 +23,7 @@ fn a_source_is_read_with_its_defaults() {
     let (config, told) = read("");
     assert_eq!(told, "");
     let expected = SourceConfig {
-        path: "/clerk".to_owned(),
+        path: Some("/clerk".to_owned()),
         event_type: TypeRule::default(),
         unmatched: Unmatched::Accept,
         max_in_flight: None,
@@ -39,7 +41,7 @@ fn every_key_of_a_source_is_read() {
     );
     assert_eq!(told, "");
     let config = config.unwrap();
-    assert_eq!(config.path, "/hooks/clerk%20a");
+    assert_eq!(config.path.as_deref(), Some("/hooks/clerk%20a"));
     assert_eq!(config.event_type, rule("{/a}.b"));
     assert_eq!(config.unmatched, Unmatched::Refuse);
     assert_eq!(config.max_in_flight, Some(8));
@@ -85,17 +87,18 @@ fn every_problem_of_a_source_is_told() {
 }
 
 #[test]
-fn a_source_on_a_queue_is_refused_with_one_problem() {
-    let (config, told) = read("type = 'rabbitmq'\nurl = 'amqp://x'\nqueue = 'q'\nprefetch = 1");
-    assert_eq!(config, None);
-    assert!(
-        told.contains("error: `type` is `rabbitmq`, which this version"),
-        "{told}"
-    );
-    assert_eq!(told.matches("error").count(), 1);
-    assert!(
-        read("type = 'x'")
-            .1
-            .contains("`type` is not a kind of source")
-    );
+fn a_source_on_a_queue_has_no_path_and_no_sender() {
+    let (config, told) = read("type = 'rabbitmq'\nmax_in_flight = 7");
+    assert_eq!(told, "");
+    let config = config.unwrap();
+    assert_eq!((config.path, config.max_in_flight), (None, Some(7)));
+    let (_, told) = read("type = 'rabbitmq'\npath = '/a'\nallow_from = '::1'");
+    for key in ["path", "allow_from"] {
+        assert!(
+            told.contains(&format!("error: `{key}` has no meaning")),
+            "{told}"
+        );
+    }
+    let told = read("type = 'x'").1;
+    assert!(told.contains("`type` is not a kind of source"), "{told}");
 }

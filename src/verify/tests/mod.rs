@@ -87,7 +87,7 @@ pub(super) fn received(envelope: Option<Envelope>, body: &[u8]) -> Received {
         origin: Origin {
             request: RequestId::new(),
             client: None,
-            protocol: Protocol::Http,
+            protocol: Some(Protocol::Http),
         },
         envelope,
         headers: HeaderMap::new(),

@@ -110,6 +110,11 @@ impl Broker {
         format!("amqp://guest:guest@127.0.0.1:{}", self.port)
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> (&'static str, u16) {
+        ("127.0.0.1", self.port)
+    }
+
     /// Its URL over TLS, where it wants to see a certificate too.
     pub fn tls_url(&self) -> String {
         format!("amqps://guest:guest@localhost:{}", self.tls)
@@ -306,7 +311,7 @@ impl Drop for Broker {
 }
 
 /// An authority, and certificates by it for the broker and for hookward.
-fn certificates(folder: &Path) {
+pub(super) fn certificates(folder: &Path) {
     let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     params

@@ -110,7 +110,8 @@ pub struct Setup {
     config: String,
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
-    open_files: Option<u32>,
+    /// What a shell does before it becomes the gateway.
+    shell: Vec<String>,
     admin: bool,
     addresses_of_file: bool,
 }
@@ -137,7 +138,13 @@ impl Setup {
 
     /// With so many file descriptors, soft and hard.
     pub fn open_files(mut self, count: u32) -> Self {
-        self.open_files = Some(count);
+        self.shell.push(format!("ulimit -n {count}"));
+        self
+    }
+
+    /// So that a write past the limit of a file's size fails, and does not kill.
+    pub fn without_file_signal(mut self) -> Self {
+        self.shell.push("trap '' XFSZ".into());
         self
     }
 
@@ -169,19 +176,26 @@ impl Setup {
         self.no_admin().start_when(told).await
     }
 
+    /// Starts it and waits until it has said what is wrong.
+    pub async fn start_to_fail(self) -> Gateway {
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
+        let told = |stderr: &str| stderr.contains("\nhint: ").then_some((nowhere, None));
+        self.start_when(told).await
+    }
+
     async fn start_when(
         self,
         bound: impl Fn(&str) -> Option<(SocketAddr, Option<SocketAddr>)>,
     ) -> Gateway {
         std::fs::write(self.folder.path().join("test.toml"), &self.config).unwrap();
-        let mut command = match self.open_files {
-            None => command(),
-            Some(count) => {
-                let mut shell = clean(Command::new("sh"));
-                let limit = format!("ulimit -n {count} && exec \"$0\" \"$@\"");
-                shell.args(["-c", &limit, env!("CARGO_BIN_EXE_hookward")]);
-                shell
-            }
+        let mut command = if self.shell.is_empty() {
+            command()
+        } else {
+            let mut shell = clean(Command::new("sh"));
+            let first = self.shell.join(" && ");
+            let whole = format!("{first} && exec \"$0\" \"$@\"");
+            shell.args(["-c", &whole, env!("CARGO_BIN_EXE_hookward")]);
+            shell
         };
         command.arg("serve");
         if self.arguments.is_empty() {
@@ -263,7 +277,7 @@ impl Gateway {
             config: config.to_owned(),
             environment: Vec::new(),
             arguments: Vec::new(),
-            open_files: None,
+            shell: Vec::new(),
             admin: true,
             addresses_of_file: false,
         }

@@ -5,6 +5,8 @@
 mod amqp;
 mod broker;
 mod gateway;
+mod queues;
+mod redis;
 mod sender;
 mod upstream;
 
@@ -14,6 +16,8 @@ use std::time::Duration;
 pub use amqp::{Peer, Published, Script};
 pub use broker::{Books, Broker, text};
 pub use gateway::{Gateway, Metrics, Setup, hookward};
+pub use queues::Rude;
+pub use redis::Redis;
 pub use sender::{Answer, Connection, Message, Sealed, sign};
 pub use upstream::{Recorded, Reply, Upstream};
 

@@ -1,35 +1,27 @@
 mod declare;
-mod node;
 
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use ::http::HeaderValue;
 use lapin::types::ShortString;
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::amqp::BrokerConfig;
 use crate::deliver::config::positive;
-use crate::deliver::http::{self, Ca};
 use crate::message::Family;
-use crate::setting::{Entry, Secret, SecretReader, Section};
+use crate::setting::{Entry, Secret, Section};
 
 use super::template::Template;
 
 pub use declare::{Argument, Declare};
-pub use node::Node;
-
-pub(super) use node::is_tls;
 
 use declare::declare;
-use node::nodes;
 
 /// A RabbitMQ destination as it was configured and checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RabbitConfig {
-    /// The nodes of the broker, tried one after the other; at least one.
-    pub nodes: Vec<Node>,
+    /// The broker, and how it is reached.
+    pub broker: BrokerConfig,
     /// Where on the broker events go.
     pub target: RabbitTarget,
     /// The `message_id` of what is published.
@@ -38,10 +30,6 @@ pub struct RabbitConfig {
     pub headers: Vec<(ShortString, Secret)>,
     /// For a whole batch, from the first byte to its last confirm.
     pub confirm_timeout: Duration,
-    /// The authorities trusted in place of the system's.
-    pub ca: Option<Ca>,
-    /// What hookward shows who it is.
-    pub client: Option<ClientCertificate>,
     /// What is declared before anything is published; nothing by default.
     pub declare: Option<Declare>,
 }
@@ -66,6 +54,14 @@ pub enum RabbitTarget {
 }
 
 impl RabbitTarget {
+    /// The queue it is, if it is one and has a name of its own.
+    pub fn queue(&self) -> Option<&str> {
+        match self {
+            RabbitTarget::Exchange { .. } => None,
+            RabbitTarget::Queue { queue, .. } => queue.constant(),
+        }
+    }
+
     /// Exchange and routing key.
     pub(in crate::deliver::rabbitmq) fn templates(&self) -> (&Template, &Template) {
         match self {
@@ -93,33 +89,6 @@ impl fmt::Display for RabbitTarget {
     }
 }
 
-/// A certificate and its key, by which a broker knows hookward.
-#[derive(PartialEq)]
-pub struct ClientCertificate {
-    cert: PathBuf,
-    key: PathBuf,
-    /// Empty, and without a key, when files were not to be read.
-    pub(in crate::deliver::rabbitmq) chain: Vec<CertificateDer<'static>>,
-    pub(in crate::deliver::rabbitmq) secret: Option<PrivateKeyDer<'static>>,
-}
-
-impl Clone for ClientCertificate {
-    fn clone(&self) -> Self {
-        Self {
-            cert: self.cert.clone(),
-            key: self.key.clone(),
-            chain: self.chain.clone(),
-            secret: self.secret.as_ref().map(PrivateKeyDer::clone_key),
-        }
-    }
-}
-
-impl fmt::Debug for ClientCertificate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ClientCertificate({})", self.cert.display())
-    }
-}
-
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 
 const PLACES: &str =
@@ -127,7 +96,7 @@ const PLACES: &str =
 
 impl RabbitConfig {
     pub(in crate::deliver) fn read(section: &mut Section<'_>) -> Option<Self> {
-        let nodes = nodes(section);
+        let broker = BrokerConfig::read(section);
         let target = target(section);
         let entry = section.entry("message_id");
         let message_id = template(entry.as_ref(), "{id}");
@@ -141,8 +110,6 @@ impl RabbitConfig {
         }
         let headers = headers(section);
         let confirm_timeout = positive(section, "confirm_timeout", CONFIRM_TIMEOUT);
-        let ca = http::ca(section);
-        let client = client(section);
         let declare = match &target {
             Some(target) => declare(section, target),
             None => {
@@ -151,23 +118,12 @@ impl RabbitConfig {
                 None
             }
         };
-        let nodes = nodes?;
-        if (matches!(ca, Some(Some(_))) || matches!(client, Some(Some(_))))
-            && nodes.iter().filter_map(Node::uri).any(|uri| !is_tls(uri))
-        {
-            section.warn(
-                "has certificates, and a `url` without TLS",
-                "use `amqps://`",
-            );
-        }
         Some(Self {
-            nodes,
+            broker: broker?,
             target: target?,
             message_id: message_id?,
             headers,
             confirm_timeout,
-            ca: ca?,
-            client: client?,
             declare: declare?,
         })
     }
@@ -183,11 +139,7 @@ impl RabbitConfig {
 
 impl fmt::Display for RabbitConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, node) in self.nodes.iter().enumerate() {
-            let separator = if number > 0 { ", " } else { "" };
-            write!(f, "{separator}{node}")?;
-        }
-        write!(f, " {}", self.target)
+        write!(f, "{} {}", self.broker, self.target)
     }
 }
 
@@ -292,59 +244,6 @@ fn headers(section: &mut Section<'_>) -> Vec<(ShortString, Secret)> {
         headers.push((name, secret));
     }
     headers
-}
-
-/// `None` when it is wrong, `Some(None)` when it is not there.
-fn client(section: &mut Section<'_>) -> Option<Option<ClientCertificate>> {
-    let cert = section.entry("cert");
-    let key = section.entry("key");
-    let (cert, key) = match (cert, key) {
-        (None, None) => return Some(None),
-        (Some(cert), Some(key)) => (cert, key),
-        (Some(_), None) => {
-            section.missing("key", "the key of `cert`, a file in PEM form");
-            return None;
-        }
-        (None, Some(_)) => {
-            section.missing("cert", "the certificate of `key`, a file in PEM form");
-            return None;
-        }
-    };
-    let cert_path: PathBuf = cert.read()?;
-    let key_path: PathBuf = key.read()?;
-    cert.reader().depends_on(&cert_path);
-    key.reader().depends_on(&key_path);
-    let mut read = ClientCertificate {
-        cert: cert_path,
-        key: key_path,
-        chain: Vec::new(),
-        secret: None,
-    };
-    if cert.reader().secrets() == SecretReader::Skip {
-        return Some(Some(read));
-    }
-    let chain = CertificateDer::pem_file_iter(&read.cert)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .ok()
-        .filter(|chain| !chain.is_empty());
-    let secret = PrivateKeyDer::from_pem_file(&read.key).ok();
-    if chain.is_none() {
-        let path = read.cert.display();
-        cert.error(
-            format!("names the file `{path}`, in which no certificate can be read"),
-            "a file of certificates in PEM form",
-        );
-    }
-    if secret.is_none() {
-        let path = read.key.display();
-        key.error(
-            format!("names the file `{path}`, in which no key can be read"),
-            "a file with a private key in PEM form",
-        );
-    }
-    read.chain = chain?;
-    read.secret = Some(secret?);
-    Some(Some(read))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 use crate::deliver::fixture::read;
 use crate::deliver::{DestinationConfig, KindConfig};
+use crate::setting::SecretReader;
 
 use super::*;
 
@@ -31,7 +32,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(rabbit.message_id.to_string(), "{id}");
     assert_eq!(rabbit.confirm_timeout, Duration::from_secs(5));
     assert_eq!(
-        (rabbit.declare, rabbit.ca, rabbit.client),
+        (rabbit.declare, rabbit.broker.ca, rabbit.broker.client),
         (None, None, None)
     );
     assert!(!good(&format!("{TO}queue = 'events'")).needs_type());

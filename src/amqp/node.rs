@@ -2,8 +2,9 @@ use std::fmt;
 
 use lapin::uri::AMQPUri;
 
-use crate::deliver::rabbitmq::template::LONGEST;
 use crate::setting::{Entry, SafeUrl, Secret, SecretSource, Section};
+
+use super::LONGEST;
 
 const URL: &str = "as in `\"amqp://user:password@broker:5672/%2f\"`, best as `\"env:NAME\"`";
 
@@ -16,8 +17,23 @@ pub struct Node {
 }
 
 impl Node {
+    /// Whether it is the same virtual host of the same node, as far as that can be
+    /// told without asking it.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self.uri(), other.uri()) {
+            (Some(one), Some(other)) => {
+                let place = |uri: &AMQPUri| {
+                    let host = uri.authority.host.to_ascii_lowercase();
+                    (host, uri.authority.port, uri.vhost.clone())
+                };
+                place(one) == place(other)
+            }
+            _ => self.secret.source() == other.secret.source(),
+        }
+    }
+
     /// Where it is, if that was read. It holds a password.
-    pub(in crate::deliver::rabbitmq) fn uri(&self) -> Option<&AMQPUri> {
+    pub(super) fn uri(&self) -> Option<&AMQPUri> {
         self.url.as_ref().map(|(_, uri)| uri)
     }
 }
@@ -37,7 +53,7 @@ impl fmt::Debug for Node {
     }
 }
 
-pub(in crate::deliver::rabbitmq) fn is_tls(uri: &AMQPUri) -> bool {
+pub(super) fn is_tls(uri: &AMQPUri) -> bool {
     uri.scheme == lapin::uri::AMQPScheme::AMQPS
 }
 

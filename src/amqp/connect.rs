@@ -7,16 +7,18 @@ use lapin::tcp::{AsyncTcpStream, RustlsConnector};
 use lapin::types::ShortString;
 use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use socket2::{SockRef, Socket};
 use tokio::time::timeout;
 
-use crate::deliver::http::roots;
+use crate::setting::trusting;
 
-use super::config::{RabbitConfig, is_tls};
+use super::BrokerConfig;
+use super::guard::{Guarded, guarded_runtime};
+use super::node::is_tls;
 
 /// Opens connections to the nodes of one broker.
-pub(super) struct Connector {
+pub struct Connector {
     name: String,
     nodes: Vec<(AMQPUri, String)>,
     tls: Option<RustlsConnector>,
@@ -30,9 +32,11 @@ const CLOSE: Duration = Duration::from_secs(1);
 const HEARTBEAT: u16 = 10;
 
 impl Connector {
+    /// Prepares connections, which the broker shows under `name`.
+    ///
     /// # Errors
     /// In words, when certificates or secrets were not read or cannot be used.
-    pub(super) fn new(config: &RabbitConfig, name: &str) -> Result<Self, String> {
+    pub fn new(config: &BrokerConfig, name: &str) -> Result<Self, String> {
         let mut nodes = Vec::with_capacity(config.nodes.len());
         for node in &config.nodes {
             let mut uri = node.uri().ok_or("its secrets were not read")?.clone();
@@ -55,7 +59,7 @@ impl Connector {
     ///
     /// # Errors
     /// Why not, node by node, in words.
-    pub(super) async fn connect(&self, first: usize) -> Result<Link, String> {
+    pub async fn connect(&self, first: usize) -> Result<Link, String> {
         let mut all = String::new();
         for number in 0..self.nodes.len() {
             let (uri, node) = &self.nodes[first.wrapping_add(number) % self.nodes.len()];
@@ -111,13 +115,13 @@ impl Connector {
         };
         let options =
             ConnectionProperties::default().with_connection_name(self.name.as_str().into());
-        let once = Mutex::new(Some(stream));
+        let once = Mutex::new(Some(AsyncTcpStream::Plain(Guarded::over(stream))));
         let hand_over = async move |_, _| {
             let mut once = once.lock().unwrap_or_else(PoisonError::into_inner);
             let gone = || io::Error::from(io::ErrorKind::NotConnected);
             once.take().ok_or_else(|| gone().into())
         };
-        let connection = Connection::connector(uri.clone(), runtime, hand_over, options)
+        let connection = Connection::connector(uri.clone(), guarded_runtime(), hand_over, options)
             .await
             .map_err(|error| told(&error))?;
         Ok(Link {
@@ -129,16 +133,17 @@ impl Connector {
 }
 
 /// An open connection. Dropping it closes the socket, whatever lapin does.
-pub(super) struct Link {
-    pub(super) connection: Connection,
+pub struct Link {
+    /// lapin's.
+    pub connection: Connection,
     /// Where it leads, without a secret.
-    pub(super) node: String,
+    pub node: String,
     _cut: Cut,
 }
 
 impl Link {
     /// Says goodbye, and does not wait long for an answer.
-    pub(super) async fn close(self) {
+    pub async fn close(self) {
         let goodbye = ShortString::try_new("hookward is done").unwrap_or_default();
         let _ = timeout(CLOSE, self.connection.close(200, goodbye)).await;
     }
@@ -154,7 +159,7 @@ impl Drop for Cut {
 }
 
 /// An error of lapin's, without its prefixes.
-pub(super) fn told(error: &lapin::Error) -> String {
+pub fn told(error: &lapin::Error) -> String {
     match error.kind() {
         lapin::ErrorKind::ProtocolError(error) => error.get_message().to_string(),
         lapin::ErrorKind::IOError(error) => error.to_string(),
@@ -163,14 +168,8 @@ pub(super) fn told(error: &lapin::Error) -> String {
     }
 }
 
-fn tls(config: &RabbitConfig) -> Result<ClientConfig, String> {
-    let roots: RootCertStore = roots(config.ca.as_ref())?;
-    // Never the process's default: in some builds there are two to choose from.
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| format!("TLS cannot be set up: {error}"))?
-        .with_root_certificates(roots);
+fn tls(config: &BrokerConfig) -> Result<ClientConfig, String> {
+    let builder = trusting(config.ca.as_ref())?;
     match &config.client {
         None => Ok(builder.with_no_client_auth()),
         Some(client) => {

@@ -1,0 +1,242 @@
+//! The ledger in a real Redis, which the tests start and end.
+
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicUsize;
+use std::time::Instant;
+
+use super::stores::{self, Stand};
+use super::*;
+use crate::ledger::redis::Leases;
+use crate::setting::{Place, Reader, SecretReader};
+
+/// A Redis of these tests' own, which keeps nothing on disk.
+struct Server {
+    port: u16,
+    _process: Child,
+}
+
+impl Server {
+    /// The one of this process; none where Redis is not installed, except in CI,
+    /// where it is to be.
+    fn get() -> Option<&'static Self> {
+        static SERVER: OnceLock<Option<Server>> = OnceLock::new();
+        let server = SERVER.get_or_init(Self::start).as_ref();
+        assert!(
+            server.is_some() || std::env::var_os("CI").is_none(),
+            "install redis-server"
+        );
+        server
+    }
+
+    fn start() -> Option<Self> {
+        let installed = Command::new("redis-server").arg("--version").output();
+        installed.ok().filter(|told| told.status.success())?;
+        // A port that was free a moment ago may be taken by now.
+        (0..5).find_map(|_| Self::on_a_free_port())
+    }
+
+    fn on_a_free_port() -> Option<Self> {
+        let port = {
+            let free = TcpListener::bind("127.0.0.1:0").unwrap();
+            free.local_addr().unwrap().port()
+        };
+        // It ends with this process, however that ends.
+        let run = format!(
+            "redis-server --bind 127.0.0.1 --port {port} --save '' --dir / & \
+             trap \"kill $!\" EXIT; read -r _"
+        );
+        let mut process = Command::new("sh")
+            .args(["-c", &run])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(5) {
+            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                return Some(Self {
+                    port,
+                    _process: process,
+                });
+            }
+        }
+        process.kill().unwrap();
+        process.wait().unwrap();
+        None
+    }
+}
+
+/// Keys in the Redis that no other test has.
+struct InRedis {
+    server: &'static Server,
+    prefix: String,
+}
+
+impl InRedis {
+    fn new() -> Option<Self> {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let server = Server::get()?;
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Some(Self {
+            server,
+            prefix: format!("test{number}:"),
+        })
+    }
+
+    fn config(&self) -> RedisConfig {
+        let text = format!(
+            "redis = {{ url = 'redis://127.0.0.1:{}', prefix = '{}', timeout = '3s' }}",
+            self.server.port, self.prefix
+        );
+        let table: toml::Table = text.parse().unwrap();
+        let dict = figment::value::Value::serialize(&table)
+            .unwrap()
+            .into_dict()
+            .unwrap();
+        let reader = Reader::new("/", SecretReader::Process, Place::Nowhere, |_, _| {
+            Place::Nowhere
+        });
+        RedisConfig::read(reader.document(dict).entry("redis").unwrap()).unwrap()
+    }
+
+    /// A ledger of the replica of this name.
+    fn replica(&self, name: &str, retention: Duration) -> Arc<Ledger<u32>> {
+        let metrics = Metrics::new().unwrap().ledger().clone();
+        let (config, names) = (self.config(), stores::names());
+        let redis = done(async { Redis::open_as(Leases::of(name), config, names, metrics) });
+        let ledger = stores::on(Store::Redis(redis), retention, 1000);
+        // It counts as away until it is connected, and that takes a moment.
+        let began = Instant::now();
+        while let Err(away) = done(ledger.reserve(claim("connected"))) {
+            assert!(began.elapsed().as_secs() < 40, "{away}");
+        }
+        ledger
+    }
+}
+
+impl Stand for InRedis {
+    fn open(&self, retention: Duration, _: u64) -> Arc<Ledger<u32>> {
+        self.replica("one", retention)
+    }
+    fn counts(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn redis_does_what_the_model_does() {
+    if InRedis::new().is_some() {
+        model::holds(|| Box::new(InRedis::new().unwrap()), 64);
+    }
+}
+
+#[test]
+fn redis_holds_what_every_store_holds() {
+    let Some(stand) = InRedis::new() else { return };
+    stores::what_was_accepted_is_known_to_the_next_ledger(&stand);
+    for hold in [
+        stores::what_was_forgotten_stays_so,
+        stores::more_ids_than_memory_holds_are_known,
+        stores::what_has_expired_is_dropped,
+    ] {
+        hold(&InRedis::new().unwrap());
+    }
+}
+
+fn two_replicas() -> Option<[Arc<Ledger<u32>>; 2]> {
+    let stand = InRedis::new()?;
+    Some(["one", "two"].map(|name| stand.replica(name, HOUR)))
+}
+
+fn claimed(ledger: &Arc<Ledger<u32>>, claim: Claim) -> Reserved<u32> {
+    done(ledger.reserve(claim)).unwrap()
+}
+
+fn running(ledger: &Arc<Ledger<u32>>, claim: Claim) -> Reservation<u32> {
+    match claimed(ledger, claim) {
+        Reserved::Run(reservation) => reservation,
+        other => panic!("does not run: {other:?}"),
+    }
+}
+
+#[test]
+fn who_waits_on_another_replica_is_told_the_outcome() {
+    let Some([one, two]) = two_replicas() else {
+        return;
+    };
+    let reservation = running(&one, claim("m"));
+    let Reserved::Running(waiter) = claimed(&two, claim("m")) else {
+        panic!("does not wait")
+    };
+    assert!(!waiter.body_differs());
+    let Reserved::Running(second) = claimed(&two, claim("m")) else {
+        panic!("does not wait")
+    };
+    let look = done(two.lookup("clerk", "m")).unwrap().unwrap();
+    assert_eq!(look.state, LookState::Running);
+    assert_eq!(done(two.forget("clerk", "m", None)), Ok(Forgotten::Running));
+    done(reservation.settle(false, 502, at(1))).unwrap();
+    assert_eq!(done(waiter.outcome()), Some(502));
+    assert_eq!(done(second.outcome()), Some(502));
+    drop(running(&two, claim("m")));
+}
+
+#[test]
+fn what_one_replica_gives_back_the_other_may_run() {
+    let Some([one, two]) = two_replicas() else {
+        return;
+    };
+    drop(running(&one, claim("m")));
+    let again = match claimed(&two, claim("m")) {
+        Reserved::Running(waiter) => {
+            // The supervisor of the first needs the runtime to give it back.
+            assert_eq!(done(waiter.outcome()), None);
+            running(&two, claim("m"))
+        }
+        Reserved::Run(reservation) => reservation,
+        other => panic!("{other:?}"),
+    };
+    drop(again);
+}
+
+#[test]
+fn a_run_whose_lease_was_taken_away_loses_no_receipt() {
+    let Some(stand) = InRedis::new() else { return };
+    // Two that count as one take each other's leases.
+    let [one, other] = ["same"; 2].map(|name| stand.replica(name, HOUR));
+    let first = running(&one, claim("m"));
+    let second = running(&other, claim("m"));
+    first.accept(&"billing".into(), at(1));
+    second.accept(&"audit".into(), at(2));
+    done(first.settle(false, 502, at(3))).unwrap();
+    done(second.settle(true, 200, at(3))).unwrap();
+    let look = done(one.lookup("clerk", "m")).unwrap().unwrap();
+    assert_eq!(look.state, LookState::Delivered);
+    let mut told: Vec<_> = look.destinations.iter().map(|(d, _)| &**d).collect();
+    told.sort_unstable();
+    assert_eq!(told, ["audit", "billing"]);
+    assert_eq!(look.first, Some(at(1)));
+}
+
+#[test]
+fn a_resend_on_one_replica_is_no_second_one_on_the_other() {
+    let Some([one, two]) = two_replicas() else {
+        return;
+    };
+    let first = running(&one, claim("m"));
+    first.accept(&"billing".into(), at(0));
+    done(first.settle(true, 200, at(0))).unwrap();
+    let resend = running(&two, resend(70, 70));
+    assert!(resend.is_resend() && !resend.has_receipt("billing"));
+    assert!(matches!(
+        claimed(&one, super::resend(71, 71)),
+        Reserved::Running(_)
+    ));
+    resend.accept(&"billing".into(), at(71));
+    done(resend.settle(true, 200, at(71))).unwrap();
+    assert!(is_duplicate(&claimed(&one, super::resend(71, 72))));
+    assert!(is_duplicate(&claimed(&one, claim("m"))));
+}

@@ -1,0 +1,110 @@
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::WantsClientCert;
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+
+use super::{SecretReader, Section};
+
+/// Certificates of authorities, from a file.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Ca {
+    /// The file.
+    pub path: PathBuf,
+    /// What stood in it; nothing when files were not to be read.
+    pub certificates: Vec<CertificateDer<'static>>,
+}
+
+impl fmt::Debug for Ca {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Ca({}, {} certificates)",
+            self.path.display(),
+            self.certificates.len()
+        )
+    }
+}
+
+/// Reads the key `ca` of a section: `None` when it is wrong, `Some(None)` when it is not there.
+pub fn ca(section: &mut Section<'_>) -> Option<Option<Ca>> {
+    let Some(entry) = section.entry("ca") else {
+        return Some(None);
+    };
+    let path: PathBuf = entry.read()?;
+    entry.reader().depends_on(&path);
+    if entry.reader().secrets() == SecretReader::Skip {
+        let certificates = Vec::new();
+        return Some(Some(Ca { path, certificates }));
+    }
+    match certificates(&path) {
+        Ok(certificates) => Some(Some(Ca { path, certificates })),
+        Err(why) => {
+            entry.error(why, "a file of certificates in PEM form");
+            None
+        }
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let bad = |what: String| format!("names the file `{}`, {what}", path.display());
+    let text = std::fs::read(path)
+        .map_err(|error| bad(format!("which cannot be read: {}", error.kind())))?;
+    let certificates = CertificateDer::pem_slice_iter(&text)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|_| bad("which is not in PEM form".into()))?;
+    if certificates.is_empty() {
+        return Err(bad("which holds no certificate".into()));
+    }
+    let mut roots = RootCertStore::empty();
+    for (index, certificate) in certificates.iter().enumerate() {
+        roots.add(certificate.clone()).map_err(|_| {
+            let number = index + 1;
+            bad(format!("whose certificate {number} cannot be read"))
+        })?;
+    }
+    Ok(certificates)
+}
+
+/// TLS as a client that trusts the authorities of `ca`, else the system's. Who
+/// the client itself is comes next.
+///
+/// # Errors
+/// In words, when there are no authorities to trust.
+pub fn trusting(ca: Option<&Ca>) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, String> {
+    let roots = roots(ca)?;
+    // Never the process's default: in some builds there are two to choose from.
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| format!("TLS cannot be set up: {error}"))?;
+    Ok(builder.with_root_certificates(roots))
+}
+
+fn roots(ca: Option<&Ca>) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    match ca {
+        Some(ca) => {
+            for certificate in &ca.certificates {
+                roots
+                    .add(certificate.clone())
+                    .map_err(|error| format!("`ca` holds a bad certificate: {error}"))?;
+            }
+            if roots.is_empty() {
+                return Err("`ca` was not read".into());
+            }
+        }
+        None => {
+            // A system's store often holds some that are out of form; they are
+            // of no use, and no harm.
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            if roots.is_empty() {
+                return Err("the system has no certificates of authorities: set `ca`".into());
+            }
+        }
+    }
+    Ok(roots)
+}
