@@ -30,7 +30,7 @@ async fn found(broker: &Broker, queue: &str, journal: &Journal) {
 
 /// Kills it at moments counted in facts, which lie on either side of every write
 /// and every answer.
-async fn killing(lives: &mut Lives, journal: &Journal, times: u32, dice: &mut Rng) {
+pub async fn killing(lives: &mut Lives, journal: &Journal, times: u32, dice: &mut Rng) {
     for _ in 0..times {
         lives.start().await;
         let more = dice.usize(20..400);

@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use tokio::sync::watch;
 
 use super::audit::holds_no_secret;
-use crate::support::{Gateway, KEY, Setup, TOKEN};
+use crate::support::{Gateway, KEY, Setup, TOKEN, before_the_next_look, within};
 
 /// A secret that goes with every delivery, and stands nowhere else.
 pub const MARKER: &str = "marker-6ZsQyT1kW0bVn8Lr";
@@ -62,7 +62,7 @@ impl Lives {
         }
     }
 
-    /// Starts the next life, and waits until it is bound.
+    /// Starts the next life, and waits until it is ready.
     pub async fn start(&mut self) {
         let setup = match std::mem::replace(&mut self.present, Present::Between) {
             Present::Dead(setup) => setup,
@@ -70,6 +70,12 @@ impl Lives {
         };
         self.life += 1;
         let gateway = setup.env("LIFE", &self.life.to_string()).start().await;
+        within("it to be ready", async {
+            while gateway.ask("GET", "/readyz", None).await.status != 200 {
+                before_the_next_look().await;
+            }
+        })
+        .await;
         self.place.send_replace(Some(At {
             life: self.life,
             address: gateway.address(),
@@ -111,6 +117,6 @@ impl Lives {
 /// Waits for a place where it is alive.
 pub async fn alive(place: &mut Place) -> At {
     let there = place.wait_for(Option::is_some);
-    let there = crate::support::within("another life", there).await;
+    let there = within("another life", there).await;
     there.unwrap().unwrap()
 }

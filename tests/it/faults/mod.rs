@@ -25,6 +25,7 @@ mod corpus;
 mod desync;
 mod disk;
 mod facts;
+mod journal;
 mod killed;
 mod lives;
 mod load;

@@ -48,14 +48,14 @@ const MOMENTS: [Moment; 7] = {
 };
 
 /// How often the service has this event.
-async fn arrivals(journal: &Journal, id: &str) -> usize {
+pub async fn arrivals(journal: &Journal, id: &str) -> usize {
     let facts = journal.facts().await;
     let is = |fact: &&Fact| matches!(fact, Fact::Arrived(arrival) if arrival.id == id);
     facts.iter().filter(is).count()
 }
 
 /// Kills a gateway at each moment, with what its configuration says of the ledger.
-async fn at_each_moment(ledger: &str, remembers: bool) {
+pub async fn at_each_moment(ledger: &str, remembers: bool) {
     let folder = tempfile::tempdir().unwrap();
     let journal = Arc::new(Journal::create(&folder.path().join("facts")));
     let service = noting(&journal).await;
