@@ -31,6 +31,7 @@ mod lives;
 mod load;
 mod moments;
 mod proxies;
+mod redis;
 mod services;
 mod shim;
 
