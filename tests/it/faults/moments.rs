@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::audit::Promises;
 use super::facts::{Fact, Journal};
-use super::lives::Lives;
+use super::lives::{Lives, MARKER};
 use super::load::Sender;
 use super::shim::{Act, Call, Fault, Shim};
 use super::{noting, to_app};
@@ -119,7 +119,8 @@ type = "rabbitmq"
 url = "{}"
 exchange = "events"
 "#,
-        script.url()
+        // A password stands nowhere either.
+        script.url().replace(":guest@", &format!(":{MARKER}@"))
     );
     let folder = tempfile::tempdir().unwrap();
     let journal = Arc::new(Journal::create(&folder.path().join("facts")));
