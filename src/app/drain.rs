@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -43,7 +44,12 @@ pub(super) async fn run(
     }
     // Only idle connections are left, and requests that are being refused.
     let left = deadline.saturating_duration_since(Instant::now());
-    state.doors.finish(left.min(LAST_WORDS)).await;
+    let current = state.current.load_full();
+    let leaving = current
+        .destinations
+        .iter()
+        .map(|destination| destination.leave());
+    futures_util::join!(state.doors.finish(left.min(LAST_WORDS)), join_all(leaving));
     tracing::info!("stopped; all that was accepted is finished");
     Ended::Clean
 }

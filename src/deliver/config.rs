@@ -52,7 +52,7 @@ impl Default for BreakerConfig {
 
 const MAX_IN_FLIGHT: usize = 256;
 
-/// A broker takes whole batches.
+/// A broker takes many at once, and is the faster for it.
 const RABBIT_MAX_IN_FLIGHT: usize = 1024;
 
 const KINDS: &str = "`\"http\"`, `\"rabbitmq\"` or `\"file\"`";

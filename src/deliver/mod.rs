@@ -235,6 +235,15 @@ impl Destination {
         }
     }
 
+    /// Takes leave of a broker, once no event is under way and none will follow;
+    /// does nothing to other kinds. It waits for a second at most.
+    pub async fn leave(&self) {
+        match &self.kind {
+            Kind::Rabbit(rabbit) => rabbit.leave().await,
+            Kind::Http(_) | Kind::File(_) => {}
+        }
+    }
+
     /// Opens its file again before the next line, as log rotation wants it; does
     /// nothing to other kinds.
     pub fn reopen(&self) {

@@ -133,6 +133,13 @@ fn crowd() -> usize {
     asked.and_then(|count| count.parse().ok()).unwrap_or(2_000)
 }
 
+/// For how long a broker is frozen, at least: as long as it takes to be noticed
+/// where every minute counts, and up to half a minute where it is asked for.
+fn freeze() -> Duration {
+    let asked = std::env::var("HOOKWARD_TEST_FREEZE").ok();
+    Duration::from_secs(asked.and_then(|seconds| seconds.parse().ok()).unwrap_or(0))
+}
+
 async fn what_is_published_is_what_the_contract_says(broker: &Broker) {
     let gateway = connected(&to_exchange(
         broker,
@@ -486,6 +493,20 @@ async fn a_frozen_broker_is_answered_in_time(broker: &Broker) {
     );
     let answer = gateway.send(&Message::new("still")).await;
     assert_eq!(answer.told(), (503, "unavailable"));
+    within("the rest of the freeze", async {
+        for number in 0.. {
+            if began.elapsed() >= freeze() {
+                return;
+            }
+            let sent = Instant::now();
+            let message = Message::new(&format!("still_{number}"));
+            let answer = gateway.send(&message).await;
+            assert_ne!(answer.status, 200);
+            assert!(sent.elapsed() < Duration::from_secs(12));
+            before_the_next_look().await;
+        }
+    })
+    .await;
     broker.signal(Signal::CONT);
     let thawed = Instant::now();
     let id = served_again(&gateway, "thawed").await;

@@ -1,11 +1,10 @@
 //! RabbitMQ: accepted is what the broker confirmed and did not give back.
 //!
 //! A supervisor keeps one connection to the broker, and a few channels on it.
-//! Each channel has one owner, which publishes whatever waits as a batch, awaits
-//! every confirm of it, and only then tells each event how it came out: lapin
-//! hands a message that came back to whichever confirm is next, so that a single
-//! confirm proves nothing. One event alone goes at once; under load a batch is
-//! what gathered while the last one was being confirmed.
+//! Each channel has one owner, which publishes whatever arrives at once, beside
+//! what is under way, and tells each event how it came out as soon as that is
+//! sure: lapin hands a message that came back to whichever confirm is next, so
+//! that a confirm alone proves nothing. `window` holds what does.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -13,25 +12,31 @@
 //! | `template` | names that are made of the event |
 //! | `properties` | what is published |
 //! | `queue` | what waits for a channel, and how it stands with the broker |
-//! | `batch` | publishing, and pairing what came back |
+//! | `window` | what is under way on a channel, and which of it is proven |
+//! | `flight` | one publication under way, and why it has no receipt |
+//! | `woken` | which of them have something new, in its order |
 //! | `publisher` | the one owner of one channel |
 //! | `supervisor` | the connection, and what is missing, blocked or away |
 //! | `topology` | what is declared, and looked for |
 
-mod batch;
 mod config;
+mod flight;
 mod properties;
 mod publisher;
 mod queue;
 mod supervisor;
 mod template;
 mod topology;
+mod window;
+mod woken;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 
 use crate::amqp as connect;
 use crate::message::Event;
@@ -54,9 +59,14 @@ pub(super) struct Rabbit {
     press: Press,
     queue: Arc<Queue>,
     notice: Arc<Notice>,
+    /// The task that publishes.
+    publishing: TaskTracker,
     /// Ends the task, once it has finished what is queued.
-    _stop: DropGuard,
+    stop: DropGuard,
 }
+
+/// For finishing and saying goodbye to the broker, when nothing is queued any more.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 impl Rabbit {
     /// Starts to connect, and waits for nothing. Up to `room` events may wait.
@@ -86,13 +96,22 @@ impl Rabbit {
         metrics.up.set(0);
         // Not among the tasks a drain waits for: every event it has is waited
         // for by its delivery, and it goes on for as long as there may be more.
-        tokio::spawn(supervisor.run());
+        let publishing = TaskTracker::new();
+        publishing.spawn(supervisor.run());
+        publishing.close();
         Ok(Self {
             press,
             queue,
             notice,
-            _stop: stop.drop_guard(),
+            publishing,
+            stop: stop.drop_guard(),
         })
+    }
+
+    /// Takes leave of the broker, and waits for a moment until that is done.
+    pub(super) async fn leave(&self) {
+        self.stop.token().cancel();
+        let _ = timeout(GOODBYE, self.publishing.wait()).await;
     }
 
     /// Whether every name it needs can be made of the event.

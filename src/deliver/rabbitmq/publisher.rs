@@ -1,18 +1,26 @@
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::Fuse;
 use lapin::Channel;
 use lapin::options::ConfirmSelectOptions;
+use lapin::types::ShortString;
 use tokio::sync::{Notify, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::batch::{self, After, Interruption};
 use super::connect::{Link, told};
-use super::queue::Standing;
+use super::flight::Interruption;
+use super::queue::Taken;
 use super::supervisor::Supervisor;
+use super::window::Window;
 
-/// Publications of one batch.
-const BATCH: usize = 128;
+/// Publications under way on one channel.
+const WINDOW: usize = 512;
+/// For the goodbye of a channel.
+const GOODBYE: Duration = Duration::from_millis(500);
 /// For opening a channel.
 pub(super) const OPEN: Duration = Duration::from_secs(1);
 /// So often in a row a channel may fail to open before the connection is given up.
@@ -39,67 +47,137 @@ pub(super) struct Publisher<'a> {
     pub(super) link: &'a Link,
     pub(super) told: watch::Receiver<Option<Interruption>>,
     pub(super) suspicion: &'a Notify,
-    pub(super) channel: Option<Channel>,
+    /// One that was opened to see whether the broker answers.
+    pub(super) fresh: Option<Channel>,
+}
+
+/// What became of a channel.
+enum After {
+    /// Everything is finished, and nothing more will come.
+    Stopped,
+    /// It is closed, or something is still to come on it that nobody waits for.
+    Spent,
+    /// The same, because confirms did not come in time: the broker may be silent.
+    Silent,
+    /// The connection was lost, and why.
+    Lost(String),
 }
 
 impl Publisher<'_> {
     pub(super) async fn run(mut self) -> Ended {
+        let mut tries = OPENINGS;
         loop {
-            if let Err(ended) = self.open(OPENINGS).await {
-                return ended;
-            }
-            let queue = &self.supervisor.queue;
-            let batch = tokio::select! {
-                biased;
-                why = lost(&mut self.told) => return Ended::Lost(why),
-                batch = queue.take(BATCH) => batch,
+            let channel = match self.open(tries).await {
+                Ok(channel) => channel,
+                Err(ended) => return ended,
             };
-            let Some(batch) = batch else {
-                return Ended::Stopped;
-            };
-            // It may have been closed while nobody looked at it.
-            if let Err(ended) = self.open(1).await {
-                let why = match &ended {
-                    Ended::Lost(why) => why.clone(),
-                    Ended::Stopped | Ended::Worn => "the channel is closed".into(),
-                };
-                for job in batch {
-                    job.ending.tell(Err(Standing::Away(why.clone()).refusal()));
-                }
-                return ended;
-            }
-            let Some(channel) = &self.channel else {
-                continue;
-            };
-            let interrupted = interruption(&mut self.told);
             let limit = self.supervisor.confirm_timeout;
-            match batch::publish(channel, batch, limit, interrupted).await {
-                After::Clean => self.supervisor.proven.store(true, Ordering::Relaxed),
+            let mut window = Window::new(channel, limit);
+            let after = self.fill(&mut window).await;
+            // Whoever takes the place of this channel is to look.
+            self.supervisor.queue.pass_on();
+            tries = OPENINGS;
+            match after {
+                After::Stopped => {
+                    let goodbye = window.channel().close(200, ShortString::default());
+                    let _ = timeout(GOODBYE, goodbye).await;
+                    return Ended::Stopped;
+                }
+                After::Lost(why) => return Ended::Lost(why),
                 After::Spent => {
-                    self.channel = None;
+                    drop(window);
                     self.suspicion.notify_one();
                     if self.unblocked().await {
                         return Ended::Worn;
                     }
                 }
-                After::Silent => {
-                    self.channel = None;
-                    // Slow, or not there at all: then nobody is to wait for it.
-                    if let Err(ended) = self.open(1).await {
-                        return ended;
-                    }
-                }
+                // Slow, or not there at all: then nobody is to wait for it.
+                After::Silent => tries = 1,
             }
         }
     }
 
-    /// Has an open channel with confirms, if there is not one already.
-    async fn open(&mut self, tries: u32) -> Result<(), Ended> {
-        let is_open = |channel: &Channel| channel.status().connected();
-        if self.channel.as_ref().is_some_and(is_open) {
-            return Ok(());
+    /// Publishes on a channel for as long as it is sound: what arrives goes out
+    /// at once, beside what is under way, up to a limit.
+    async fn fill(&mut self, window: &mut Window) -> After {
+        let queue = &self.supervisor.queue;
+        let mut interrupted = pin!(interruption(self.told.clone()));
+        let mut fresh = pin!(Fuse::terminated());
+        let mut timer = pin!(sleep(Duration::ZERO));
+        let mut armed = false;
+        loop {
+            let mut listens = false;
+            if window.is_sound() {
+                match queue.take(&window.room(WINDOW)) {
+                    Taken::Jobs(jobs) => {
+                        window.publish(jobs);
+                        continue;
+                    }
+                    Taken::Nothing => listens = true,
+                    Taken::Over if window.is_empty() => return After::Stopped,
+                    Taken::Later | Taken::Over => {}
+                }
+            } else if window.is_empty() {
+                return if window.is_late() {
+                    After::Silent
+                } else {
+                    After::Spent
+                };
+            }
+            if !armed && let Some(deadline) = window.deadline() {
+                timer.as_mut().reset(deadline);
+                armed = true;
+            }
+            tokio::select! {
+                biased;
+                cause = &mut interrupted => {
+                    let idle = window.is_empty();
+                    window.interrupt(&cause);
+                    match cause {
+                        Interruption::Lost(why) => return After::Lost(why),
+                        Interruption::Blocked(_) if !idle => return After::Spent,
+                        Interruption::Blocked(_) => {
+                            self.unblocked().await;
+                            interrupted.set(interruption(self.told.clone()));
+                        }
+                    }
+                }
+                () = poll_fn(|context| window.poll(context)) => self.count(window),
+                opened = &mut fresh => match opened {
+                    Ok(channel) => self.fresh = Some(channel),
+                    Err::<_, String>(why) => {
+                        window.interrupt(&Interruption::Lost(why.clone()));
+                        return After::Lost(why);
+                    }
+                },
+                () = &mut timer, if armed => {
+                    armed = false;
+                    let was_late = window.is_late();
+                    window.expire(Instant::now());
+                    // Slow, or not there at all: then the others are not to wait
+                    // until they are late, too.
+                    if window.is_late() && !was_late && !window.is_empty() {
+                        fresh.set(open(self.link).fuse());
+                    }
+                }
+                () = queue.arrived(), if listens => {}
+            }
         }
-        self.channel = None;
+    }
+
+    fn count(&self, window: &Window) {
+        if window.confirmed {
+            self.supervisor.proven.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// An open channel with confirms.
+    async fn open(&mut self, tries: u32) -> Result<Channel, Ended> {
+        if let Some(channel) = self.fresh.take()
+            && channel.status().connected()
+        {
+            return Ok(channel);
+        }
         let mut why = String::new();
         for number in 0..tries {
             if number > 0 {
@@ -108,26 +186,15 @@ impl Publisher<'_> {
             if self.unblocked().await {
                 return Err(Ended::Worn);
             }
-            let opened = timeout(OPEN, async {
-                let channel = self.link.connection.create_channel().await?;
-                channel
-                    .confirm_select(ConfirmSelectOptions::default())
-                    .await?;
-                Ok::<_, lapin::Error>(channel)
-            });
             let opened = tokio::select! {
                 biased;
                 why = lost(&mut self.told) => return Err(Ended::Lost(why)),
-                opened = opened => opened,
+                opened = open(self.link) => opened,
             };
-            why = match opened {
-                Ok(Ok(channel)) => {
-                    self.channel = Some(channel);
-                    return Ok(());
-                }
-                Ok(Err(error)) => told(&error),
-                Err(_) => format!("no channel within {OPEN:?}"),
-            };
+            match opened {
+                Ok(channel) => return Ok(channel),
+                Err(told) => why = told,
+            }
         }
         Err(Ended::Lost(why))
     }
@@ -144,6 +211,21 @@ impl Publisher<'_> {
     }
 }
 
+/// Opens a channel with confirms.
+async fn open(link: &Link) -> Result<Channel, String> {
+    let opened = timeout(OPEN, async {
+        let channel = link.connection.create_channel().await?;
+        channel
+            .confirm_select(ConfirmSelectOptions::default())
+            .await?;
+        Ok::<_, lapin::Error>(channel)
+    });
+    match opened.await {
+        Ok(opened) => opened.map_err(|error| told(&error)),
+        Err(_) => Err(format!("no channel within {OPEN:?}")),
+    }
+}
+
 /// Waits until the connection is lost; why.
 async fn lost(told: &mut watch::Receiver<Option<Interruption>>) -> String {
     let lost = told.wait_for(|told| matches!(told, Some(Interruption::Lost(_))));
@@ -155,7 +237,7 @@ async fn lost(told: &mut watch::Receiver<Option<Interruption>>) -> String {
 
 /// Waits until the connection is lost, or has been blocked for so long that no
 /// confirm is to be expected.
-async fn interruption(told: &mut watch::Receiver<Option<Interruption>>) -> Interruption {
+async fn interruption(mut told: watch::Receiver<Option<Interruption>>) -> Interruption {
     loop {
         let some = match told.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(some)) => some.clone(),

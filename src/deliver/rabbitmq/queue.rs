@@ -1,4 +1,4 @@
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -118,6 +118,31 @@ impl Standing {
     }
 }
 
+/// What a channel has under way, and how much more it takes.
+pub(super) struct Room<'a> {
+    /// Where that goes; none while there is nothing.
+    pub(super) exchange: Option<&'a ShortString>,
+    /// Its ids.
+    pub(super) ids: &'a HashMap<ShortString, usize>,
+    /// How many more may be published.
+    pub(super) left: usize,
+}
+
+/// What there was to take.
+pub(super) enum Taken {
+    /// These are to be published.
+    Jobs(Vec<Job>),
+    /// Something waits, and not for this channel as it is.
+    Later,
+    /// Nothing waits.
+    Nothing,
+    /// Nothing waits, and nothing will.
+    Over,
+}
+
+/// How many that cannot go yet are looked past for one that can.
+const FURTHER: usize = 128;
+
 /// Publications that wait for a channel. All channels take from it, so that
 /// whichever is idle takes whatever waits.
 pub(super) struct Queue {
@@ -179,34 +204,41 @@ impl Queue {
         Ok((Claim(claim), outcome))
     }
 
-    /// Takes what may go as one batch: up to `limit` to one exchange, no two
-    /// under one message id. `None` when the queue was closed and is empty.
+    /// Takes what may be published on a channel that has this room: to one
+    /// exchange, and no two under one message id.
     ///
     /// One exchange, because the broker closes the channel over one it does not
     /// have, and that is to cost no neighbour. No id twice, because the id is
-    /// what tells which of a batch the broker gave back.
-    pub(super) async fn take(&self, limit: usize) -> Option<Vec<Job>> {
-        loop {
-            let arrived = self.arrived.notified();
-            {
-                let mut state = self.lock();
-                if state.standing.lets_through() {
-                    let batch = state.batch(limit);
-                    if !state.jobs.is_empty() {
-                        self.arrived.notify_one();
-                    }
-                    if !batch.is_empty() {
-                        return Some(batch);
-                    }
-                }
-                if state.closed && state.jobs.is_empty() {
-                    // The others are to see it too.
-                    self.arrived.notify_one();
-                    return None;
-                }
-            }
-            arrived.await;
+    /// what tells which one the broker gave back.
+    pub(super) fn take(&self, room: &Room<'_>) -> Taken {
+        let mut state = self.lock();
+        let mut batch = Vec::new();
+        if state.standing.lets_through() {
+            batch = state.batch(room);
         }
+        let rest = !state.jobs.is_empty();
+        let over = state.closed && !rest;
+        drop(state);
+        if rest || over {
+            // The others are to see it too.
+            self.arrived.notify_one();
+        }
+        match (batch.is_empty(), rest) {
+            (false, _) => Taken::Jobs(batch),
+            (true, true) => Taken::Later,
+            (true, false) if over => Taken::Over,
+            (true, false) => Taken::Nothing,
+        }
+    }
+
+    /// Waits until there may be something to take.
+    pub(super) async fn arrived(&self) {
+        self.arrived.notified().await;
+    }
+
+    /// What arrived is for another channel, as this one is not to be used.
+    pub(super) fn pass_on(&self) {
+        self.arrived.notify_one();
     }
 
     /// Changes how it stands. What waits is told at once if nothing passes any
@@ -255,24 +287,31 @@ impl Queue {
 }
 
 impl State {
-    fn batch(&mut self, limit: usize) -> Vec<Job> {
-        let mut batch: Vec<Job> = Vec::with_capacity(limit.min(self.jobs.len()));
+    fn batch(&mut self, room: &Room<'_>) -> Vec<Job> {
+        let exchange = |job: &Job| job.publication.exchange.clone();
+        let Some(first) = self.jobs.front().map(exchange) else {
+            return Vec::new();
+        };
+        // Who waits longest is not overtaken by all that go elsewhere: a channel
+        // that is busy with another exchange first finishes that.
+        if room.exchange.is_some_and(|exchange| *exchange != first) {
+            return Vec::new();
+        }
+        let mut batch: Vec<Job> = Vec::with_capacity(room.left.min(self.jobs.len()));
         let mut ids: HashSet<ShortString> = HashSet::new();
         let mut later = Vec::new();
-        while batch.len() < limit
-            && later.len() < limit
+        while batch.len() < room.left
+            && later.len() < FURTHER
             && let Some(job) = self.jobs.pop_front()
         {
-            let other = batch.first().map(|first| &first.publication.exchange);
-            if other.is_some_and(|exchange| *exchange != job.publication.exchange)
-                || ids.contains(&job.publication.message_id)
-            {
+            let id = &job.publication.message_id;
+            if job.publication.exchange != first || room.ids.contains_key(id) || ids.contains(id) {
                 later.push(job);
                 continue;
             }
             // One that was taken back is dropped here.
             if claim(&job.claim, BEGUN) {
-                ids.insert(job.publication.message_id.clone());
+                ids.insert(id.clone());
                 batch.push(job);
             }
         }
@@ -311,39 +350,79 @@ mod tests {
         ids.collect()
     }
 
-    #[tokio::test]
-    async fn a_batch_holds_no_id_twice_and_one_exchange() {
+    /// What an idle channel takes.
+    fn take(queue: &Queue, left: usize) -> Vec<Job> {
+        taken(queue, None, &HashMap::new(), left)
+    }
+
+    fn taken(
+        queue: &Queue,
+        exchange: Option<&str>,
+        ids: &HashMap<ShortString, usize>,
+        left: usize,
+    ) -> Vec<Job> {
+        let exchange = exchange.map(ShortString::from);
+        let exchange = exchange.as_ref();
+        match queue.take(&Room {
+            exchange,
+            ids,
+            left,
+        }) {
+            Taken::Jobs(jobs) => jobs,
+            Taken::Later | Taken::Nothing | Taken::Over => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_goes_together_has_no_id_twice_and_one_exchange() {
         let queue = open(9);
         let mut waiting = Vec::new();
         for (exchange, id) in [("x", "1"), ("x", "1"), ("y", "2"), ("x", "3"), ("x", "1")] {
             waiting.push(queue.push(publication(exchange, id)).unwrap());
         }
         for expected in [&["1", "3"][..], &["1"], &["2"], &["1"]] {
-            let batch = queue.take(8).await.unwrap();
-            assert_eq!(ids(&batch), expected);
+            assert_eq!(ids(&take(&queue, 8)), expected);
         }
     }
 
-    #[tokio::test]
-    async fn a_batch_is_no_larger_than_it_may_be() {
+    #[test]
+    fn what_is_under_way_is_joined_by_no_id_twice_and_no_other_exchange() {
+        let queue = open(9);
+        let mut waiting = Vec::new();
+        for (exchange, id) in [("x", "1"), ("x", "2"), ("y", "3"), ("x", "4")] {
+            waiting.push(queue.push(publication(exchange, id)).unwrap());
+        }
+        let under_way = HashMap::from([("1".into(), 0)]);
+        assert_eq!(ids(&taken(&queue, Some("x"), &under_way, 1)), ["2"]);
+        assert_eq!(ids(&taken(&queue, Some("x"), &under_way, 8)), ["4"]);
+        assert!(taken(&queue, Some("y"), &under_way, 8).is_empty());
+        let free = HashMap::new();
+        assert_eq!(ids(&taken(&queue, Some("x"), &free, 8)), ["1"]);
+        // Who is first goes first, and a channel with another exchange waits.
+        assert!(taken(&queue, Some("x"), &free, 8).is_empty());
+        assert_eq!(ids(&take(&queue, 8)), ["3"]);
+    }
+
+    #[test]
+    fn no_more_is_taken_than_there_is_room_for() {
         let queue = open(9);
         let mut waiting = Vec::new();
         for id in ["1", "2", "3"] {
             waiting.push(queue.push(publication("x", id)).unwrap());
         }
-        assert_eq!(ids(&queue.take(2).await.unwrap()), ["1", "2"]);
-        assert_eq!(ids(&queue.take(2).await.unwrap()), ["3"]);
+        assert_eq!(ids(&take(&queue, 2)), ["1", "2"]);
+        assert_eq!(ids(&take(&queue, 2)), ["3"]);
     }
 
-    #[tokio::test]
-    async fn what_was_taken_back_is_never_published_and_what_was_begun_is_not_taken_back() {
+    #[test]
+    fn what_was_taken_back_is_never_published_and_what_was_begun_is_not_taken_back() {
         let queue = open(9);
         let (first, _) = queue.push(publication("x", "1")).unwrap();
         let (second, _) = queue.push(publication("x", "2")).unwrap();
         let (third, _) = queue.push(publication("x", "3")).unwrap();
         assert!(first.take_back());
         drop(third);
-        assert_eq!(ids(&queue.take(8).await.unwrap()), ["2"]);
+        assert_eq!(ids(&take(&queue, 8)), ["2"]);
         assert!(!second.take_back());
     }
 
@@ -373,14 +452,20 @@ mod tests {
         queue.wanted().await;
     }
 
-    #[tokio::test]
-    async fn closed_it_is_finished_and_then_ends() {
+    #[test]
+    fn closed_it_is_finished_and_then_ends() {
         let queue = open(9);
         let _waiting = queue.push(publication("x", "1")).unwrap();
         queue.close();
         assert!(queue.push(publication("x", "2")).is_err());
-        assert_eq!(ids(&queue.take(8).await.unwrap()), ["1"]);
-        assert!(queue.take(8).await.is_none());
-        assert!(queue.take(8).await.is_none());
+        assert_eq!(ids(&take(&queue, 8)), ["1"]);
+        let ids = HashMap::new();
+        let room = Room {
+            exchange: None,
+            ids: &ids,
+            left: 8,
+        };
+        assert!(matches!(queue.take(&room), Taken::Over));
+        assert!(matches!(queue.take(&room), Taken::Over));
     }
 }

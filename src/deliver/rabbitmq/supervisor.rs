@@ -12,9 +12,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::batch::Interruption;
 use super::config::{Declare, RabbitTarget};
 use super::connect::{Connector, Link, told};
+use super::flight::Interruption;
 use super::publisher::{Ended, OPEN, Publisher};
 use super::queue::{Queue, Standing};
 use super::topology::{self, Found};
@@ -168,8 +168,8 @@ impl Supervisor {
         if let Found::Lost(why) = found {
             return Ended::Lost(why);
         }
-        tracing::info!(destination = %self.name, broker = %link.node, "connected to the broker");
         self.found(found);
+        tracing::info!(destination = %self.name, broker = %link.node, "connected to the broker");
         let ended = self.publish(&link, events).await;
         match &ended {
             Ended::Stopped => link.close().await,
@@ -188,7 +188,7 @@ impl Supervisor {
                 link,
                 told: told.clone(),
                 suspicion: &suspicion,
-                channel: None,
+                fresh: None,
             };
             channel.run()
         });

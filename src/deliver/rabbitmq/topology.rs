@@ -45,7 +45,12 @@ pub(super) async fn prepare(
     }
     match look(connection, target).await {
         Found::There => complaint.map_or(Found::There, Found::Otherwise),
-        Found::Missing(why) => Found::Missing(complaint.unwrap_or(why)),
+        Found::Missing(why) => Found::Missing(match complaint {
+            Some(complaint) if complaint != why => {
+                format!("{why}; and it could not be declared: {complaint}")
+            }
+            _ => why,
+        }),
         other => other,
     }
 }

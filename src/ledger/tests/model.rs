@@ -174,6 +174,9 @@ impl Model {
             self.end(id, None);
         }
         done(self.ledger.upkeep());
+        // A shared store is given back what does not run any more beside the work,
+        // and at the latest when it is to forget by time.
+        done(self.ledger.forget_since("nobody", at(self.now))).unwrap();
         self.settled.retain(|_, known| !known.is_failed());
         let nothing = super::ledger(HOUR, 1).0;
         drop(std::mem::replace(&mut self.ledger, nothing));

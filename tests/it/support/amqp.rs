@@ -137,6 +137,22 @@ impl Peer {
         }
     }
 
+    /// Answers until the connection is closed in order; how many channels were
+    /// before it.
+    pub async fn until_goodbye(&mut self) -> usize {
+        let mut channels = 0;
+        loop {
+            let (kind, channel, payload) = within("a goodbye", self.frame()).await.unwrap();
+            let said = (kind == METHOD).then(|| method(&payload));
+            self.take(kind, channel, payload).await;
+            match said {
+                Some((20, 40)) => channels += 1,
+                Some((10, 50)) => return channels,
+                _ => {}
+            }
+        }
+    }
+
     /// Says that a channel is closed.
     pub async fn channel_closed(&mut self, channel: u16) {
         self.method(channel, (20, 41), &[]).await;

@@ -28,7 +28,7 @@ pub struct RabbitConfig {
     pub message_id: Template,
     /// Set on everything that is published.
     pub headers: Vec<(ShortString, Secret)>,
-    /// For a whole batch, from the first byte to its last confirm.
+    /// For each event, from when it is handed to the channel to its confirm.
     pub confirm_timeout: Duration,
     /// What is declared before anything is published; nothing by default.
     pub declare: Option<Declare>,
