@@ -20,6 +20,7 @@ mod cli;
 mod configuration;
 mod crowds;
 mod durable_bridge;
+mod faults;
 mod file_destination;
 mod hang_up;
 mod http_destination;

@@ -117,8 +117,9 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// With this environment variable.
+    /// With this environment variable, in the place of the one of that name.
     pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.retain(|(other, _)| other != name);
         self.environment.push((name.into(), value.into()));
         self
     }
@@ -208,9 +209,8 @@ impl Setup {
                 .env("HOOKWARD_SERVER__LISTEN", "127.0.0.1:0")
                 .env("HOOKWARD_ADMIN__LISTEN", admin);
         }
-        command
-            .envs(self.environment)
-            .current_dir(self.folder.path());
+        let environment = self.environment.iter().map(|(name, value)| (name, value));
+        command.envs(environment).current_dir(self.folder.path());
         let mut child = command.spawn().unwrap();
         let stdout = Written::by(child.stdout.take().unwrap());
         let stderr = Written::by(child.stderr.take().unwrap());
@@ -222,7 +222,7 @@ impl Setup {
         Gateway {
             pid: Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap(),
             child,
-            folder: self.folder,
+            setup: self,
             address,
             admin,
             stdout,
@@ -261,7 +261,7 @@ fn bound(stderr: &str, with_admin: bool) -> Option<(SocketAddr, Option<SocketAdd
 pub struct Gateway {
     child: Child,
     pid: Pid,
-    folder: TempDir,
+    setup: Setup,
     address: SocketAddr,
     admin: Option<SocketAddr>,
     stdout: Written,
@@ -300,7 +300,7 @@ impl Gateway {
 
     /// The folder it runs in.
     pub fn folder(&self) -> &Path {
-        self.folder.path()
+        self.setup.folder.path()
     }
 
     /// Its process id.
@@ -393,7 +393,7 @@ impl Gateway {
 
     /// Writes another configuration in the place of the present one.
     pub fn rewrite(&self, config: &str) {
-        std::fs::write(self.folder.path().join("test.toml"), config).unwrap();
+        std::fs::write(self.folder().join("test.toml"), config).unwrap();
     }
 
     /// Sends it a signal.
@@ -406,6 +406,19 @@ impl Gateway {
         within("the gateway to end", self.child.wait())
             .await
             .unwrap()
+    }
+
+    /// Ends it without a word, if it has not ended by now: how it can be started
+    /// again in the same folder, and everything it wrote.
+    pub async fn killed(mut self) -> (Setup, String) {
+        let _ = self.child.start_kill();
+        self.ended().await;
+        let mut written = String::new();
+        for stream in [&self.stdout, &self.stderr] {
+            within("the last of its words", stream.until(|_| None::<()>)).await;
+            written.push_str(&stream.text());
+        }
+        (self.setup, written)
     }
 
     /// Everything it wrote to stderr so far.

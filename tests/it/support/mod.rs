@@ -15,11 +15,11 @@ use std::time::Duration;
 
 pub use amqp::{Peer, Published, Script};
 pub use broker::{Books, Broker, text};
-pub use gateway::{Gateway, hookward};
+pub use gateway::{Gateway, Setup, hookward};
 pub use queues::Rude;
 pub use redis::Redis;
 pub use sender::{Answer, Connection, Message, Sealed, sign};
-pub use upstream::{Reply, Upstream};
+pub use upstream::{Recorded, Reply, Upstream};
 
 /// The key of every source unless a test says otherwise: `env:KEY`.
 pub const KEY: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
