@@ -22,12 +22,12 @@ mod rabbitmq;
 
 use std::time::SystemTime;
 
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use crate::message::Event;
-use crate::observe::{AttemptOutcome, Clock, DestinationMetrics};
+use crate::observe::{AttemptOutcome, Clock, DestinationMetrics, PATIENCE, is_behind};
 use crate::setting::Name;
 
 pub use breaker::CircuitState;
@@ -169,15 +169,15 @@ impl Destination {
 
     /// Hands an event over, in as many attempts as are configured and fit `budget`.
     ///
-    /// Past `max_in_flight`, or while the circuit is open, it ends at once. It may
-    /// outlast the budget by the timeout of one attempt; a caller that must answer
-    /// earlier runs it as a task of its own. Dropping the future gives up the
-    /// attempt under way, without a trace of how it ended.
+    /// Past `max_in_flight` (but see [`is_behind`]), or while the circuit is open,
+    /// it ends at once. It may outlast the budget by the timeout of one attempt; a
+    /// caller that must answer earlier runs it as a task of its own. Dropping the
+    /// future gives up the attempt under way, without a trace of how it ended.
     ///
     /// # Errors
     /// The [`Failure`] of the last attempt.
     pub async fn deliver(&self, event: &Event, budget: Budget) -> Result<Receipt, Failure> {
-        let Ok(_place) = self.bulkhead.try_acquire() else {
+        let Some(_place) = self.place(budget).await else {
             self.metrics.attempted(AttemptOutcome::Busy);
             return Err(Failure::before(AttemptOutcome::Busy, Reason::Busy));
         };
@@ -209,6 +209,24 @@ impl Destination {
             destination: self.name.clone(),
             at: self.clock.now(),
         })
+    }
+
+    /// A place among `max_in_flight`. None when all are taken, and stay so although
+    /// the runtime has caught up, or for [`PATIENCE`].
+    async fn place(&self, budget: Budget) -> Option<SemaphorePermit<'_>> {
+        if let Ok(place) = self.bulkhead.try_acquire() {
+            return Some(place);
+        }
+        // Boxed, because it is seldom.
+        Box::pin(async {
+            if is_behind().await {
+                let until = budget.deadline.min(Instant::now() + PATIENCE);
+                timeout_at(until, self.bulkhead.acquire()).await.ok()?.ok()
+            } else {
+                self.bulkhead.try_acquire().ok()
+            }
+        })
+        .await
     }
 
     /// How it is at the moment.

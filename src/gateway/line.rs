@@ -63,12 +63,19 @@ impl Gateway {
         trace: &mut Trace,
     ) -> Result<Proven, Refusal> {
         let (head, body) = request.into_parts();
+        // A place is only taken by a proven message; when none is left, nothing
+        // more is read.
+        let full = self.shared.in_flight.stays_full().await;
         let now = self.shared.clock.now();
+        let admitted = match self.admit(&head, connection, trace, now) {
+            Ok(_) if full => Err(Refusal::Busy("server.max_in_flight")),
+            admitted => admitted,
+        };
         let Admitted {
             source,
             origin,
             envelope,
-        } = match self.admit(&head, connection, trace, now) {
+        } = match admitted {
             Ok(admitted) => admitted,
             Err(refusal) => {
                 skip_body(body, connection);
@@ -137,11 +144,6 @@ impl Gateway {
         }
         if self.shared.is_draining() {
             return Err(Refusal::Draining);
-        }
-        // Told at once when the house is full; a place is only taken by a proven
-        // message.
-        if self.shared.in_flight.is_full() {
-            return Err(Refusal::Busy("server.max_in_flight"));
         }
         let envelope = match source.verifier.admit(&head.headers, now) {
             Ok(envelope) => envelope,
@@ -272,17 +274,17 @@ impl Gateway {
             ..
         } = proven;
         let deadline = *deadline;
-        let mut places = || match given.take() {
+        let mut places = async || match given.take() {
             Some(places) => Ok(places),
-            None => Places::take(&self.shared.in_flight, source.in_flight.as_ref()),
+            None => Places::take_soon(&self.shared.in_flight, source.in_flight.as_ref()).await,
         };
         // An open source proves no ids, so there is nothing to keep apart.
         let Some(proof) = message.proof() else {
-            return Ok(Turn::Run(None, places()?));
+            return Ok(Turn::Run(None, places().await?));
         };
         let body = BodyDigest::of(message.body());
         loop {
-            let places = places()?;
+            let places = places().await?;
             let claim = Claim {
                 source: Arc::clone(&source.name),
                 id: proof.id().clone(),

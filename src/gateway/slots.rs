@@ -4,8 +4,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use prometheus::IntGauge;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use super::refusal::Refusal;
+use crate::observe::{PATIENCE, is_behind};
 
 /// A limit on how many of something there may be at once. Taking a place never
 /// waits; who has the time can wait for room first. The limit can be changed while
@@ -54,6 +56,22 @@ impl Slots {
         let before = self.taken.fetch_add(1, Ordering::SeqCst);
         // Too many: dropping the slot gives the place back.
         (before < self.limit.load(Ordering::Relaxed)).then_some(slot)
+    }
+
+    /// Whether all are taken, and stay so although the runtime has caught up, or
+    /// for [`PATIENCE`].
+    pub(crate) async fn stays_full(&self) -> bool {
+        if !self.is_full() {
+            return false;
+        }
+        // Boxed, because it is seldom.
+        Box::pin(async {
+            if is_behind().await {
+                let _ = timeout(PATIENCE, self.room()).await;
+            }
+            self.is_full()
+        })
+        .await
     }
 
     /// Waits until not all are taken. There may be none again when it is tried.
@@ -125,6 +143,30 @@ impl Places {
         })
     }
 
+    /// Takes both; waits for them up to [`PATIENCE`] while the runtime is behind.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`] when all of either are taken, and stay so.
+    pub(crate) async fn take_soon(
+        server: &Arc<Slots>,
+        share: Option<&Arc<Slots>>,
+    ) -> Result<Self, Refusal> {
+        let busy = match Self::take(server, share) {
+            Ok(places) => return Ok(places),
+            Err(busy) => busy,
+        };
+        // Boxed, because it is seldom.
+        Box::pin(async {
+            if is_behind().await {
+                let places = timeout(PATIENCE, Self::wait(server, share)).await;
+                places.map_err(|_| busy)
+            } else {
+                Self::take(server, share)
+            }
+        })
+        .await
+    }
+
     /// Takes both as soon as both can be had.
     pub(crate) async fn wait(server: &Arc<Slots>, share: Option<&Arc<Slots>>) -> Self {
         loop {
@@ -159,6 +201,10 @@ impl Drop for UnderWay<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
     use super::*;
 
     #[test]
@@ -183,6 +229,32 @@ mod tests {
         assert_eq!((server.taken(), share.taken()), (1, 1));
         drop(places);
         assert_eq!((server.taken(), share.taken()), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_house_says_no_at_once_unless_its_runtime_is_behind() {
+        let server = Slots::new(1);
+        let taken = Places::take(&server, None).ok();
+        let asked = Instant::now();
+        assert!(server.stays_full().await);
+        assert!(Places::take_soon(&server, None).await.is_err());
+        assert_eq!(asked.elapsed(), Duration::ZERO);
+
+        // It has other things to do first, and then gives the place back.
+        tokio::spawn(async move {
+            tokio::time::advance(Duration::from_millis(5)).await;
+            for _ in 0..5 {
+                tokio::task::yield_now().await;
+            }
+            drop(taken);
+        });
+        let (full, places) = tokio::join!(server.stays_full(), Places::take_soon(&server, None));
+        let _places = places.unwrap();
+        assert!(!full || server.is_full());
+
+        tokio::spawn(tokio::time::advance(Duration::from_millis(5)));
+        assert!(Places::take_soon(&server, None).await.is_err());
+        assert!(asked.elapsed() >= PATIENCE);
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@ mod clock;
 mod logs;
 mod metrics;
 mod recent;
+mod turn;
 mod words;
 
 pub use clock::{Clock, rfc3339};
@@ -14,4 +15,5 @@ pub use metrics::{
     ServerMetrics, SourceMetrics,
 };
 pub use recent::{RecentRefusal, RecentRefusals};
+pub use turn::{PATIENCE, is_behind};
 pub use words::{AttemptOutcome, Limited, QueueOutcome, RefusalReason, RepeatKind, RequestResult};

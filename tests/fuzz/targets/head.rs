@@ -73,7 +73,7 @@ fn received(headers: &HeaderMap, envelope: Envelope) -> Received {
         origin: Origin {
             request: RequestId::new(),
             client: None,
-            protocol: Protocol::Http,
+            protocol: Some(Protocol::Http),
         },
         envelope: Some(envelope),
         headers: headers.clone(),
