@@ -5,7 +5,7 @@
 //! `settled`, which is bounded and forgets the oldest. Both are guarded by the
 //! lock of the id's shard, so each id changes hands in one place at a time.
 //!
-//! Memory is the hot tier, and with [`Store::Memory`] it is all there is. Another
+//! Memory is the hot tier, and without a store behind it, all there is. Another
 //! store keeps what was accepted beyond the process: it is asked for ids that memory
 //! does not know, and a receipt is with it before anybody is answered. No lock is
 //! held while it is waited for; the id is running meanwhile. What it could not take
