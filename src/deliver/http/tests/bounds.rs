@@ -183,6 +183,31 @@ async fn past_max_in_flight_a_delivery_is_busy_at_once() {
 }
 
 #[tokio::test]
+async fn past_max_in_flight_a_delivery_waits_its_turn_while_the_runtime_is_behind() {
+    let upstream = Upstream::listen().await;
+    let built = build(&upstream.config("max_in_flight = 1"));
+    let service = async {
+        let mut peer = upstream.accept().await;
+        peer.request().await;
+        tokio::spawn(async {
+            let began = Instant::now();
+            while began.elapsed() < Duration::from_millis(5) {
+                std::hint::spin_loop();
+            }
+        });
+        let answers = async {
+            peer.write(OK).await;
+            peer.request().await;
+            peer.write(OK).await;
+        };
+        let (second, ()) = tokio::join!(deliver(&built), answers);
+        second.unwrap();
+    };
+    let (first, ()) = tokio::join!(deliver(&built), service);
+    first.unwrap();
+}
+
+#[tokio::test]
 async fn an_open_circuit_is_unavailable_at_once_and_told() {
     let upstream = Upstream::listen().await;
     let built = build(&upstream.config("circuit_breaker = { failures = 2, open_for = '1h' }"));
