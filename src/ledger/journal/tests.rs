@@ -210,14 +210,10 @@ async fn a_byte_changed_in_what_is_sorted_is_refused() {
             }
         }
     }
-    if tables.is_empty() {
-        // It is all in the log still, of which the test above is.
-        return;
-    }
     let table = tables
         .into_iter()
         .max_by_key(|path| fs::metadata(path).unwrap().len());
-    let table = table.unwrap();
+    let table = table.expect("something is sorted");
     let mut bytes = fs::read(&table).unwrap();
     let middle = bytes.len() / 3;
     bytes[middle] ^= 0x55;
