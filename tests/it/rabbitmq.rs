@@ -387,11 +387,13 @@ async fn an_exchange_that_goes_while_it_is_used_costs_what_went_to_it(broker: &B
     let away = || gateway.stderr().matches("the broker is away").count();
     let before = away();
     let messages = (0..300).map(|number| event(format!("gone_{number}"), number));
-    for (message, status) in fire(&gateway, messages.collect(), 16).await {
+    let answered = fire(&gateway, messages.collect(), 16).await;
+    for (message, status) in &answered {
         let sealed = message.seal();
         let stays = String::from_utf8_lossy(&sealed.body).contains("stays");
-        assert_eq!(status, if stays { 200 } else { 502 });
+        assert_eq!(*status, if stays { 200 } else { 502 });
     }
+    self::books(&answered).check(&broker.drain("stays").await);
     assert_eq!(away(), before, "the connection was lost");
 }
 
