@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::deliver::breaker::Health;
 use crate::deliver::{Failure, Reason};
@@ -45,22 +45,23 @@ enum Sent {
 impl Attempt<'_> {
     /// Makes the attempt.
     pub(super) async fn run(&self) -> Result<(), End> {
-        if Instant::now() >= self.deadline {
+        let now = Instant::now();
+        if now >= self.deadline {
             return Err(End::budget());
         }
-        self.over(self.http.pool.take()).await
+        self.over(self.http.pool.take(now), now).await
     }
 
     /// Makes it over an idle connection, or else over one of its own.
-    pub(super) async fn over(&self, idle: Option<Link>) -> Result<(), End> {
+    pub(super) async fn over(&self, idle: Option<Link>, now: Instant) -> Result<(), End> {
         if let Some(link) = idle
-            && let Sent::Accepted = self.send(link).await?
+            && let Sent::Accepted = self.send(link, now).await?
         {
             return Ok(());
         }
         // Seldom needed: boxed, so that every request does not carry its size.
         let link = Box::pin(self.connect()).await?;
-        match self.send(link).await? {
+        match self.send(link, Instant::now()).await? {
             Sent::Accepted => Ok(()),
             Sent::Unwritten(why) => Err(End {
                 health: Health::Away,
@@ -112,12 +113,13 @@ impl Attempt<'_> {
 
     /// Writes the request and waits for the head of the answer, for no longer
     /// than `timeout`, whatever is left of the budget.
-    async fn send(&self, mut link: Link) -> Result<Sent, End> {
+    async fn send(&self, mut link: Link, now: Instant) -> Result<Sent, End> {
         let Http { config, clock, .. } = self.http;
         let limit = config.timeout;
         let head = |text: &mut _| self.http.heads.write(self.event, || clock.now(), text);
-        match timeout(limit, link.wire.exchange(head, self.event.body())).await {
-            Ok(Ok((reply, whole))) => {
+        let deadline = now + limit;
+        match link.wire.exchange(head, self.event.body(), deadline).await {
+            Ok((reply, whole)) => {
                 let status = reply.status;
                 if status.is_success() {
                     link.finish(reply, whole);
@@ -131,8 +133,8 @@ impl Attempt<'_> {
                     ..End::answered(status)
                 })
             }
-            Ok(Err(Broken::Unwritten(why))) => Ok(Sent::Unwritten(why)),
-            Ok(Err(Broken::Midway(why))) => Err(End {
+            Err(Broken::Unwritten(why)) => Ok(Sent::Unwritten(why)),
+            Err(Broken::Midway(why)) => Err(End {
                 health: Health::Away,
                 retry: Some(RetryOn::Reset),
                 ..End::of(Failure::in_doubt(
@@ -140,7 +142,7 @@ impl Attempt<'_> {
                     Reason::Broken(why),
                 ))
             }),
-            Err(_) => Err(End {
+            Err(Broken::Late) => Err(End {
                 health: Health::Away,
                 retry: Some(RetryOn::Timeout),
                 ..End::of(Failure::in_doubt(

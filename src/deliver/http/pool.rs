@@ -68,12 +68,12 @@ impl Pool {
     }
 
     /// Takes an idle connection that is still open.
-    pub(super) fn take(&self) -> Option<Link> {
+    pub(super) fn take(&self, now: Instant) -> Option<Link> {
         let home = runtime::Handle::current().id();
         // Closed after the lock is let go.
         let mut stale = Vec::new();
         let mut idle = self.0.lock();
-        idle.expire(&mut stale);
+        idle.expire(now, &mut stale);
         let mut index = idle.links.len();
         while index > 0 {
             index -= 1;
@@ -164,14 +164,15 @@ impl Link {
     fn rest(mut self) {
         let Some(shared) = self.pool() else { return };
         self.wire.rests();
+        let now = Instant::now();
         let resting = Resting {
             link: self,
             home: runtime::Handle::current().id(),
-            since: Instant::now(),
+            since: now,
         };
         let mut stale = Vec::new();
         let mut idle = shared.lock();
-        idle.expire(&mut stale);
+        idle.expire(now, &mut stale);
         idle.links.push_back(resting);
         let sweep = !std::mem::replace(&mut idle.swept, true);
         drop(idle);
@@ -199,9 +200,9 @@ impl Shared {
 
 impl Idle {
     /// Moves out what has been idle too long.
-    fn expire(&mut self, stale: &mut Vec<Resting>) {
+    fn expire(&mut self, now: Instant, stale: &mut Vec<Resting>) {
         while let Some(oldest) = self.links.front()
-            && oldest.since.elapsed() >= IDLE
+            && now.saturating_duration_since(oldest.since) >= IDLE
         {
             stale.extend(self.links.pop_front());
         }
@@ -218,7 +219,7 @@ async fn sweeping(mut sweeper: Sweeper) {
         };
         let mut stale = Vec::new();
         let mut idle = shared.lock();
-        idle.expire(&mut stale);
+        idle.expire(Instant::now(), &mut stale);
         match idle.links.front() {
             Some(oldest) => next = oldest.since + IDLE,
             None => {

@@ -1,10 +1,11 @@
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 use tokio::io::AsyncWrite as _;
+use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::io::poll_read_buf;
 
 use super::reply::{Came, Reply, Rest};
@@ -22,6 +23,9 @@ pub(super) struct Wire {
     request: BytesMut,
     /// What came and is not yet used.
     read: BytesMut,
+    /// Set for the first request, and left where it is when the next one may take
+    /// longer: set anew for each, it was a list to enter and to leave twice.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 /// Why there is no answer.
@@ -31,6 +35,8 @@ pub(super) enum Broken {
     Unwritten(String),
     /// It may have arrived.
     Midway(String),
+    /// Nothing came in time; it may have arrived.
+    Late,
 }
 
 /// Bodies up to this are written together with the head: a copy of so little costs
@@ -52,6 +58,7 @@ impl Wire {
             stream,
             request: BytesMut::new(),
             read: BytesMut::new(),
+            timer: None,
         }
     }
 
@@ -62,16 +69,17 @@ impl Wire {
     }
 
     /// Sends a request, whose head `write` writes, and waits for the head of its
-    /// answer; the caller bounds how long.
+    /// answer until `deadline`.
     ///
     /// True with the answer when all of the request is out.
     ///
     /// # Errors
-    /// When the connection breaks, or the answer is not HTTP/1.
+    /// When the connection breaks, or the answer is not HTTP/1, or late.
     pub(super) async fn exchange(
         &mut self,
         write: impl FnOnce(&mut BytesMut),
         body: &[u8],
+        deadline: Instant,
     ) -> Result<(Reply, bool), Broken> {
         self.request.clear();
         write(&mut self.request);
@@ -88,7 +96,7 @@ impl Wire {
             flushed: self.stream.is_plain(),
             failed: None,
         };
-        let (stream, read) = (&mut self.stream, &mut self.read);
+        let (stream, read, timer) = (&mut self.stream, &mut self.read, &mut self.timer);
         let answered = poll_fn(|context| {
             // An answer may come before all of the request is out.
             if let Poll::Ready(Err(error)) = sending.poll(stream, context) {
@@ -97,14 +105,13 @@ impl Wire {
                 }
                 sending.failed = Some(error);
             }
-            let reply = poll_reply(stream, read, context).map_err(Broken::Midway);
-            // What kept the request from going out says more than what ended the answer.
-            match (&sending.failed, reply) {
-                (Some(error), Poll::Ready(Err(_))) => {
-                    Poll::Ready(Err(Broken::Midway(error.to_string())))
-                }
-                (_, reply) => reply,
-            }
+            let Poll::Ready(reply) = poll_reply(stream, read, context) else {
+                return poll_late(timer, deadline, context).map(Err);
+            };
+            Poll::Ready(reply.map_err(|why| {
+                // What kept the request from going out says more.
+                Broken::Midway(sending.failed.as_ref().map_or(why, io::Error::to_string))
+            }))
         })
         .await;
         let whole = sending.is_done();
@@ -127,6 +134,24 @@ impl Wire {
             if buffer.capacity() > KEPT {
                 *buffer = BytesMut::new();
             }
+        }
+    }
+}
+
+/// Ready when nothing more is to be waited for.
+fn poll_late(
+    timer: &mut Option<Pin<Box<Sleep>>>,
+    deadline: Instant,
+    context: &mut Context<'_>,
+) -> Poll<Broken> {
+    let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+    loop {
+        if deadline < timer.deadline() || timer.is_elapsed() {
+            timer.as_mut().reset(deadline);
+        }
+        ready!(timer.as_mut().poll(context));
+        if timer.deadline() >= deadline {
+            return Poll::Ready(Broken::Late);
         }
     }
 }

@@ -199,7 +199,7 @@ async fn a_request_that_was_never_written_comes_back_and_goes_out_afresh() {
         peer.write(OK).await;
         (head, body)
     };
-    let (sent, (head, body)) = tokio::join!(attempt.over(Some(link)), service);
+    let (sent, (head, body)) = tokio::join!(attempt.over(Some(link), Instant::now()), service);
     assert!(sent.is_ok());
     assert_eq!(body, event.body()[..]);
     assert_eq!(head.matches("svix-id: msg_1").count(), 1);
