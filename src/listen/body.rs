@@ -200,7 +200,8 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Frames<B> {
                 None => {
                     let limit = self.limit();
                     let frame = poll_fn(|cx| Pin::new(&mut self.body).poll_frame(cx));
-                    let frame = timeout_at(limit, frame).await;
+                    // Boxed, so that a body that is here does not carry a timer.
+                    let frame = Box::pin(timeout_at(limit, frame)).await;
                     frame.map_err(|_| BodyError::Slow)?
                 }
             };
