@@ -104,6 +104,10 @@ impl Waiting {
     }
 
     fn prove(&mut self, exchange: ShortString) {
+        // As with nearly every batch: then nothing is lined up otherwise.
+        if self.proven.contains(&exchange) {
+            return;
+        }
         if self.proven.len() >= KNOWN {
             self.proven.clear();
         }
@@ -282,6 +286,11 @@ mod tests {
         for number in 0..2 * KNOWN {
             waiting.learn(format!("x{number}").into(), true, Shown::There);
             assert!(waiting.proven.len() <= KNOWN);
+            // One that is remembered pushes no other out.
+            if waiting.proven.len() == KNOWN {
+                waiting.learn(format!("x{number}").into(), false, Shown::There);
+                assert_eq!(waiting.proven.len(), KNOWN);
+            }
         }
     }
 
