@@ -249,7 +249,9 @@ impl<A> Ledger<A> {
         let id = IdDigest::of(&claim.source, claim.id.as_str());
         let now = self.forgetting.saw(claim.now);
         if let Some(redis) = self.store.shared() {
-            return self.reserve_shared(redis, id, claim).await;
+            // Boxed, as what follows with a journal, so that memory does not carry
+            // their size.
+            return Box::pin(self.reserve_shared(redis, id, claim)).await;
         }
         let reservation = {
             let mut shard = self.shard(id);
@@ -278,7 +280,7 @@ impl<A> Ledger<A> {
             }
             reservation
         };
-        self.ask(reservation, now).await
+        Box::pin(self.ask(reservation, now)).await
     }
 
     /// What a claim on a known id comes to: the record it runs from, or the end.
