@@ -53,11 +53,11 @@ pub fn memory(bench: &Bench) {
 fn used(bench: &Bench, start: impl Fn() -> Option<Target>) -> Option<[u64; 3]> {
     let target = start()?;
     settle();
-    let at_rest = resident(Some(target.pid())).now;
+    let at_rest = resident(Some(target.pid()), "VmRSS");
     let mut lane = Lane::open(&target, PRESSING, sender(), BODY);
     let load = lane.press(PRESSED);
     bench.promises.answered(&target.name, &load);
-    let under_load = resident(Some(target.pid())).peak;
+    let under_load = resident(Some(target.pid()), "VmHWM");
     drop((lane, target));
 
     let target = start()?;
@@ -65,12 +65,12 @@ fn used(bench: &Bench, start: impl Fn() -> Option<Target>) -> Option<[u64; 3]> {
     let mut first = Crowd::open(target.address, 1);
     first.greet(&sender.sign(1));
     settle();
-    let before = resident(Some(target.pid())).now;
+    let before = resident(Some(target.pid()), "VmRSS");
     let mut crowd = Crowd::open(target.address, IDLE);
     let load = crowd.greet(&sender.sign(IDLE));
     bench.promises.answered(&target.name, &load);
     settle();
-    let connection = resident(Some(target.pid())).now.saturating_sub(before) / IDLE as u64;
+    let connection = resident(Some(target.pid()), "VmRSS").saturating_sub(before) / IDLE as u64;
     println!(
         "  {:<12}at rest {:.1} MiB, under {PRESSING} connections {:.1} MiB, an idle connection {:.1} KiB (of {IDLE})",
         target.name,

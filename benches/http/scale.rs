@@ -69,7 +69,7 @@ pub fn row(bench: &Bench, scale: Scale) {
         pace: Pace::Pressed,
     };
     contest.hold(&mut lanes);
-    let memory = resident(Some(targets[1].pid())).now as f64 / marks::MIB as f64;
+    let memory = resident(Some(targets[1].pid()), "VmRSS") as f64 / marks::MIB as f64;
     println!("{what} ({memory:.0} MiB) beside one or none, {CONNECTIONS} connections");
     contest::print(&lanes, &lanes[0]);
     drop(crowd);

@@ -1,25 +1,11 @@
 use std::fs;
 
-/// Memory of a process, of `/proc/PID/status` (bytes).
-#[derive(Clone, Copy, Debug)]
-pub struct Resident {
-    /// What it has now.
-    pub now: u64,
-    /// The most it had.
-    pub peak: u64,
-}
-
-/// What a process has of memory; `None` is this one.
-pub fn resident(pid: Option<u32>) -> Resident {
+/// A figure of `/proc/PID/status`, `VmRSS` (what a process has of memory now) or
+/// `VmHWM` (the most it had), in bytes. Without a number, of this process.
+pub fn resident(pid: Option<u32>, figure: &str) -> u64 {
     let of = pid.map_or_else(|| "self".to_owned(), |pid| pid.to_string());
     let status = fs::read_to_string(format!("/proc/{of}/status")).unwrap();
-    let kibibytes = |name: &str| -> u64 {
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        let text = line.unwrap_or_default().trim().trim_end_matches(" kB");
-        text.parse::<u64>().unwrap() * 1024
-    };
-    Resident {
-        now: kibibytes("VmRSS:"),
-        peak: kibibytes("VmHWM:"),
-    }
+    let line = status.lines().find_map(|line| line.strip_prefix(figure));
+    let text = line.unwrap().trim_start_matches(':').trim_end_matches("kB");
+    text.trim().parse::<u64>().unwrap() * 1024
 }
