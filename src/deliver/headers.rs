@@ -1,10 +1,10 @@
-use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderName, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
+use smallvec::SmallVec;
 
 use crate::key::SigningKey;
 use crate::message::{Event, Family};
@@ -22,8 +22,6 @@ pub(super) struct Headers {
     pub(super) sign: Option<SigningKey>,
 }
 
-static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 static SOURCE: HeaderName = HeaderName::from_static("hookward-source");
 static ID: HeaderName = HeaderName::from_static("hookward-id");
 static TYPE: HeaderName = HeaderName::from_static("hookward-type");
@@ -45,72 +43,105 @@ static WEBHOOK: [HeaderName; 3] = [
     HeaderName::from_static("webhook-signature"),
 ];
 
-/// Taken over by every destination. Those with a single value by their standard
-/// are taken over once, the first; a list is taken over whole.
-const SINGLE: [HeaderName; 2] = [CONTENT_TYPE, USER_AGENT];
+/// Taken over by every destination, once, the first: they have a single value by
+/// their standard.
+static SINGLE: [HeaderName; 3] = [
+    CONTENT_TYPE,
+    USER_AGENT,
+    HeaderName::from_static("traceparent"),
+];
 
-/// Room for everything but `forward_headers`, so that the map grows once at most.
-const USUAL: usize = 24;
+/// Taken over by every destination, whole.
+static LISTS: [HeaderName; 2] = [CONTENT_ENCODING, HeaderName::from_static("tracestate")];
 
 impl Headers {
-    /// The headers of one attempt. `now` is asked only where the family is
-    /// signed anew.
-    pub(super) fn of(&self, event: &Event, now: impl FnOnce() -> SystemTime) -> HeaderMap {
-        let mut map = HeaderMap::with_capacity(USUAL + self.forward.len() + self.configured.len());
+    /// The headers of one attempt, each handed to `put`. `now` is asked only where
+    /// the family is signed anew.
+    ///
+    /// They are handed on one by one, and not as a map: an HTTP destination writes
+    /// them where they go out, and a map of them cost more than all of that.
+    pub(super) fn each(
+        &self,
+        event: &Event,
+        now: impl FnOnce() -> SystemTime,
+        mut put: impl FnMut(&HeaderName, &[u8]),
+    ) {
         if let Some(host) = &self.host {
-            map.insert(HOST, host.clone());
+            put(&HOST, host.as_bytes());
         }
-        let sent = Sent::new(event.headers());
-        for name in &SINGLE {
-            sent.first(name, &mut map);
-        }
-        sent.first(&TRACEPARENT, &mut map);
-        sent.all(&CONTENT_ENCODING, &mut map);
-        sent.all(&TRACESTATE, &mut map);
-        for name in &self.forward {
-            sent.all(name, &mut map);
-        }
-        self.family(event, now, &mut map);
-        ours(event, &mut map);
+        self.taken_over(event.headers(), &mut put);
+        self.family(event, now, &mut put);
+        ours(event, &mut put);
         for (name, value) in &self.configured {
-            map.insert(name, value.clone());
+            put(name, value.as_bytes());
         }
+    }
+
+    /// The same as a map.
+    pub(super) fn of(&self, event: &Event, now: impl FnOnce() -> SystemTime) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        self.each(event, now, |name, value| {
+            // All of them were parts of a header, or are by their form.
+            if let Ok(value) = HeaderValue::from_bytes(value) {
+                map.append(name, value);
+            }
+        });
         map
+    }
+
+    /// What the sender sent and may say, but for what is configured in its place.
+    fn taken_over(&self, headers: &HeaderMap, put: &mut impl FnMut(&HeaderName, &[u8])) {
+        let sent = Sent {
+            headers,
+            names_some: headers.contains_key(CONNECTION),
+            configured: &self.configured,
+        };
+        for name in &SINGLE {
+            sent.first(name, put);
+        }
+        for name in &LISTS {
+            sent.all(name, put);
+        }
+        for name in &self.forward {
+            sent.all(name, put);
+        }
     }
 
     /// The three of the family: as sent, or signed anew. An open source's are
     /// handed on as sent and never signed, for nobody proved them.
-    fn family(&self, event: &Event, now: impl FnOnce() -> SystemTime, map: &mut HeaderMap) {
+    fn family(
+        &self,
+        event: &Event,
+        now: impl FnOnce() -> SystemTime,
+        put: &mut impl FnMut(&HeaderName, &[u8]),
+    ) {
         let Some(proof) = event.proof() else {
             if let Some(unproven) = event.unproven_envelope() {
                 let [id, timestamp, signature] = names(unproven.family);
-                map.insert(id, unproven.id.header());
-                map.insert(timestamp, unproven.timestamp.header());
-                map.insert(signature, unproven.signature.clone());
+                put(id, unproven.id.as_str().as_bytes());
+                put(timestamp, unproven.timestamp.as_str().as_bytes());
+                put(signature, unproven.signature.as_bytes());
             }
             return;
         };
         let [id, timestamp, signature] = names(proof.family());
-        map.insert(id, proof.id().header());
+        put(id, proof.id().as_str().as_bytes());
         let anew = self.sign.as_ref().and_then(|key| {
             let seconds = now()
                 .duration_since(UNIX_EPOCH)
                 .unwrap_or_default()
                 .as_secs();
             let token = key.sign(proof.id().as_str(), seconds, event.body())?;
-            Some((
-                seconds,
-                HeaderValue::from_maybe_shared(Bytes::from(token)).ok()?,
-            ))
+            Some((seconds, token))
         });
         match anew {
             Some((seconds, token)) => {
-                map.insert(timestamp, HeaderValue::from(seconds));
-                map.insert(signature, token);
+                put(timestamp, seconds.to_string().as_bytes());
+                put(signature, token.as_bytes());
             }
             None => {
-                map.insert(timestamp, proof.timestamp().header());
-                map.insert(signature, proof.signature().clone());
+                put(timestamp, proof.timestamp().as_str().as_bytes());
+                put(signature, proof.signature().as_bytes());
             }
         }
     }
@@ -123,93 +154,82 @@ fn names(family: Family) -> &'static [HeaderName; 3] {
     }
 }
 
-/// What hookward itself says of the event. The texts that are not header values
-/// yet are written into one buffer, which they share.
-fn ours(event: &Event, map: &mut HeaderMap) {
-    let source = event.source().len();
-    let id = event.id().map_or(0, |id| 1 + id.as_str().len());
-    let key = event.proof().map_or("", |proof| proof.key());
-    let mut text = BytesMut::with_capacity(source + id + key.len() + ADDRESS);
-    text.extend_from_slice(event.source().as_bytes());
+/// What hookward itself says of the event.
+fn ours(event: &Event, put: &mut impl FnMut(&HeaderName, &[u8])) {
+    put(&SOURCE, event.source().as_bytes());
     if let Some(id) = event.id() {
-        text.extend_from_slice(b":");
-        text.extend_from_slice(id.as_str().as_bytes());
-    }
-    text.extend_from_slice(key.as_bytes());
-    if let Some(client) = event.origin().client {
-        address(client, &mut text);
-    }
-    let text = text.freeze();
-    let mut put = |name: &'static HeaderName, value: Bytes| {
-        // Names, ids and addresses are header values by their form.
-        if let Ok(value) = HeaderValue::from_maybe_shared(value) {
-            map.insert(name, value);
-        }
-    };
-    put(&SOURCE, text.slice(..source));
-    let keyed = source + id;
-    if event.id().is_some() {
-        put(&IDEMPOTENCY_KEY, text.slice(..keyed));
-        put(&KEY, text.slice(keyed..keyed + key.len()));
-    }
-    if event.origin().client.is_some() {
-        put(&FORWARDED_FOR, text.slice(keyed + key.len()..));
-    }
-    if let Some(id) = event.id() {
-        map.insert(&ID, id.header());
+        let (source, id) = (event.source(), id.as_str());
+        let mut key: SmallVec<[u8; 128]> = SmallVec::with_capacity(source.len() + 1 + id.len());
+        key.extend_from_slice(source.as_bytes());
+        key.push(b':');
+        key.extend_from_slice(id.as_bytes());
+        put(&IDEMPOTENCY_KEY, &key);
+        put(
+            &KEY,
+            event.proof().map_or("", |proof| proof.key()).as_bytes(),
+        );
+        put(&ID, id.as_bytes());
     }
     if let Some(event_type) = event.event_type() {
-        map.insert(&TYPE, event_type.header());
+        put(&TYPE, event_type.as_str().as_bytes());
     }
-    map.insert(&REQUEST, event.origin().request.header());
+    put(&REQUEST, event.origin().request.as_str().as_bytes());
+    if let Some(client) = event.origin().client {
+        let mut text = [0; ADDRESS];
+        put(&FORWARDED_FOR, address(client, &mut text));
+    }
     if let Some(protocol) = event.origin().protocol {
-        let protocol = HeaderValue::from_static(protocol.as_str());
-        map.insert(&FORWARDED_PROTO, protocol);
+        put(&FORWARDED_PROTO, protocol.as_str().as_bytes());
     }
     if event.is_resend() {
-        map.insert(&RESEND, HeaderValue::from_static("true"));
+        put(&RESEND, b"true");
     }
 }
 
 /// The longest address: IPv6 in its mixed form (bytes).
 const ADDRESS: usize = 45;
 
-fn address(client: IpAddr, text: &mut BytesMut) {
+fn address(client: IpAddr, text: &mut [u8; ADDRESS]) -> &[u8] {
+    let mut left = &mut text[..];
     // An IPv4 sender on a dual-stack socket is still an IPv4 sender.
-    let written = write!(text, "{}", client.to_canonical());
-    debug_assert!(written.is_ok(), "a buffer grows");
+    let written = write!(left, "{}", client.to_canonical());
+    debug_assert!(written.is_ok(), "the longest has room");
+    let length = ADDRESS - left.len();
+    &text[..length]
 }
 
-/// What the sender sent, less what its Connection header names.
+/// What the sender sent, less what its Connection header names, and what is
+/// configured.
 struct Sent<'a> {
     headers: &'a HeaderMap,
     names_some: bool,
+    configured: &'a [(HeaderName, HeaderValue)],
 }
 
-impl<'a> Sent<'a> {
-    fn new(headers: &'a HeaderMap) -> Self {
-        Self {
-            headers,
-            names_some: headers.contains_key(CONNECTION),
-        }
-    }
-
-    fn first(&self, name: &HeaderName, map: &mut HeaderMap) {
+impl Sent<'_> {
+    fn first(&self, name: &HeaderName, put: &mut impl FnMut(&HeaderName, &[u8])) {
         if let Some(value) = self.headers.get(name)
-            && !self.is_for_us_alone(name)
+            && !self.is_left_out(name)
         {
-            map.insert(name, value.clone());
+            put(name, value.as_bytes());
         }
     }
 
-    fn all(&self, name: &HeaderName, map: &mut HeaderMap) {
+    fn all(&self, name: &HeaderName, put: &mut impl FnMut(&HeaderName, &[u8])) {
         let mut values = self.headers.get_all(name).iter().peekable();
-        if values.peek().is_none() || self.is_for_us_alone(name) {
+        if values.peek().is_none() || self.is_left_out(name) {
             return;
         }
         for value in values {
-            map.append(name, value.clone());
+            put(name, value.as_bytes());
         }
+    }
+
+    fn is_left_out(&self, name: &HeaderName) -> bool {
+        self.configured
+            .iter()
+            .any(|(configured, _)| configured == name)
+            || self.is_for_us_alone(name)
     }
 
     /// RFC 9110 §7.6.1: what Connection names is between the sender and us.

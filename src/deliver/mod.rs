@@ -202,8 +202,9 @@ impl Destination {
         self.metrics.in_flight.inc();
         let accepted = match &self.kind {
             Kind::Http(http) => http.deliver(event, budget, &mut attempts).await,
-            Kind::Rabbit(rabbit) => rabbit.deliver(event, budget, &mut attempts).await,
-            Kind::File(file) => file.deliver(event, budget, &mut attempts).await,
+            // Boxed, so that an event for a service does not carry their size.
+            Kind::Rabbit(rabbit) => Box::pin(rabbit.deliver(event, budget, &mut attempts)).await,
+            Kind::File(file) => Box::pin(file.deliver(event, budget, &mut attempts)).await,
         };
         accepted.map(|()| Receipt {
             destination: self.name.clone(),

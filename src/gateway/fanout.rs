@@ -123,7 +123,8 @@ impl Fanout<'_> {
                     (None, Some(id)) => {
                         let (source, ledger) = (&self.source.name, &self.gateway.shared.ledger);
                         let (id, at) = (id.as_str(), receipt.at());
-                        ledger.accept_late(source, id, &target.name, at).await;
+                        // Boxed, because it is seldom.
+                        Box::pin(ledger.accept_late(source, id, &target.name, at)).await;
                     }
                     (None, None) => {}
                 }

@@ -37,6 +37,9 @@ pub struct Claim {
 pub struct BodyDigest([u8; 16]);
 
 impl BodyDigest {
+    /// In the place of one, where there is none.
+    pub(super) const NONE: Self = Self([0; 16]);
+
     /// The digest of `body`.
     pub fn of(body: &[u8]) -> Self {
         Self(xxh3_128(body).to_le_bytes())
@@ -93,6 +96,12 @@ impl IdDigest {
     /// Picks one of `count` shards, by bytes that the maps inside do not use.
     pub(super) fn shard(self, count: usize) -> usize {
         usize::from(self.0[15]) % count
+    }
+
+    /// Picks one of `count` banks, by bytes that nothing inside goes by either.
+    pub(super) fn bank(self, count: usize) -> usize {
+        let [.., a, b, c, d, _, _] = self.0;
+        usize::try_from(u32::from_le_bytes([a, b, c, d])).unwrap_or(0) % count
     }
 }
 

@@ -132,9 +132,7 @@ impl<A> Ledger<A> {
         };
         let wanted = |record: &Record| record.source == number && record.last >= since;
         let mut ids: Vec<IdDigest> = self.owed_ids(wanted);
-        let hot = self.settled();
-        let hot = hot.iter().filter(|known| wanted(&known.record));
-        ids.extend(hot.map(|known| known.id()));
+        ids.extend(self.settled().ids(wanted));
         let mut forgotten = 0;
         for some in ids.chunks(AT_ONCE) {
             forgotten += self.forget_some(some, wanted).await?;

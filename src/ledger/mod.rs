@@ -72,7 +72,7 @@ use journal::Journal;
 use record::{Millis, Names, Record, Verdict, duration_millis, time};
 use redis::Redis;
 use run::Run;
-use settled::{Known, Settled};
+use settled::Settled;
 use store::Store;
 
 use crate::observe::{Clock, LedgerMetrics, RepeatKind};
@@ -249,7 +249,9 @@ impl<A> Ledger<A> {
         let id = IdDigest::of(&claim.source, claim.id.as_str());
         let now = self.forgetting.saw(claim.now);
         if let Some(redis) = self.store.shared() {
-            return self.reserve_shared(redis, id, claim).await;
+            // Boxed, as what follows with a journal, so that memory does not carry
+            // their size.
+            return Box::pin(self.reserve_shared(redis, id, claim)).await;
         }
         let reservation = {
             let mut shard = self.shard(id);
@@ -278,7 +280,7 @@ impl<A> Ledger<A> {
             }
             reservation
         };
-        self.ask(reservation, now).await
+        Box::pin(self.ask(reservation, now)).await
     }
 
     /// What a claim on a known id comes to: the record it runs from, or the end.
@@ -296,11 +298,11 @@ impl<A> Ledger<A> {
         }
     }
 
-    /// Does what was put off: forgets what is over the bound or has expired, and
-    /// brings the metrics up to date. To be called every second, from a thread
-    /// that may block: a sweep looks at every id, some tenths of a second for a
-    /// million, and comes once in an hour, or with a shorter retention in each
-    /// thirty-second part of it, yet not twice in a minute.
+    /// Does what was put off: forgets what has expired, and brings the metrics up to
+    /// date. To be called every second, from a thread that may block: a sweep looks
+    /// at every id, some hundredths of a second for a million, and comes once in an
+    /// hour, or with a shorter retention in each thirty-second part of it, yet not
+    /// twice in a minute.
     pub fn tick(&self) {
         let now = self.forgetting.now();
         let settled = self.settled();
@@ -308,7 +310,7 @@ impl<A> Ledger<A> {
             let every = (self.forgetting.retention() / 32).clamp(SWEEP_EVERY, 60 * SWEEP_EVERY);
             self.next_sweep
                 .store(now.saturating_add(every), Ordering::Relaxed);
-            self.sweep(&settled, now);
+            settled.sweep(now);
         }
         self.count();
         self.forgetting.tell(now);
@@ -318,7 +320,6 @@ impl<A> Ledger<A> {
     /// are known, and whether the store answers.
     pub fn count(&self) {
         let settled = self.settled();
-        settled.tidy();
         let entries = self.store.count().unwrap_or_else(|| settled.len());
         let metrics = self.forgetting.metrics();
         metrics
@@ -337,9 +338,8 @@ impl<A> Ledger<A> {
 
     /// Takes over a new configuration. Another `retention` counts at once, also
     /// for ids known already. Another `max_entries` moves the newest ids to a new
-    /// store, which takes seconds for a million, and claims wait meanwhile: moka
-    /// cannot be resized, and ids must not be known in two orders. Wants a
-    /// thread that may block.
+    /// place, which takes some tenths of a second for a million, and claims wait
+    /// meanwhile: ids must not be known in two orders. Wants a thread that may block.
     pub fn reconfigure(&self, config: &LedgerConfig) {
         if let (Some(redis), Some(config)) = (self.store.shared(), &config.redis) {
             redis.reconfigure(config);
@@ -354,46 +354,12 @@ impl<A> Ledger<A> {
         if old.max_entries() == config.max_entries {
             return;
         }
-        let new = self.moved(&old, config.max_entries);
+        let new = old.resized(config.max_entries);
         for shard in &mut shards {
             shard.settled = new.clone();
         }
-        // The old store is large, and goes after the locks do.
+        // What was before is large, and goes after the locks do.
         drop(shards);
-    }
-
-    /// A store with the newest of `old`, in their order.
-    fn moved(&self, old: &Settled, max_entries: u64) -> Settled {
-        let now = self.forgetting.now();
-        let mut known: Vec<Arc<Known>> = old
-            .iter()
-            .filter(|known| !self.forgetting.expired(&known.record, now))
-            .collect();
-        known.sort_unstable_by_key(|known| known.record.last);
-        let room = usize::try_from(max_entries).unwrap_or(usize::MAX);
-        let newest = known.split_off(known.len().saturating_sub(room));
-        for known in known {
-            self.forgetting.forgot(&known.record);
-        }
-        let new = Settled::new(max_entries, Arc::clone(&self.forgetting));
-        for known in newest {
-            new.put(known.id(), known.record.clone());
-        }
-        new
-    }
-
-    /// Removes all ids that have expired.
-    fn sweep(&self, settled: &Settled, now: Millis) {
-        for known in settled.iter() {
-            if self.forgetting.expired(&known.record, now) {
-                let shard = self.shard(known.id());
-                // It may have been settled anew since it was seen.
-                let record = shard.settled.get(known.id());
-                if record.is_some_and(|record| self.forgetting.expired(&record, now)) {
-                    shard.settled.remove(known.id());
-                }
-            }
-        }
     }
 
     /// What memory knows of a settled id, and may be acted on. What is owed to

@@ -23,7 +23,7 @@ pub(super) fn time(millis: Millis) -> SystemTime {
 }
 
 /// How far a settled id has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Standing {
     /// Some destinations have accepted it, or none, not all that had to.
     Partly,
@@ -53,10 +53,6 @@ pub(super) struct Record {
     pub(super) source: u32,
     pub(super) standing: Standing,
 }
-
-// With the digest and two counters it is an allocation of 112 bytes, which is a
-// size class of the allocator, once per id: 8 bytes more and it would be 128.
-const _: () = assert!(size_of::<Record>() <= 80);
 
 /// Two without an allocation: few sources fan out further.
 pub(super) type Receipts = SmallVec<[Receipt; 2]>;

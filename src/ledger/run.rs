@@ -197,7 +197,8 @@ impl<A> Reservation<A> {
             if let Some(redis) = shared {
                 redis.tell(self.id, answer.write());
             }
-            let written = self.ledger.store.settle(self.id, receipts).await;
+            // Boxed, so that memory does not carry its size.
+            let written = Box::pin(self.ledger.store.settle(self.id, receipts)).await;
             if written.is_err() && !shared.is_some_and(Redis::goes_on_alone) {
                 return written;
             }

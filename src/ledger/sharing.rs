@@ -218,9 +218,9 @@ impl<A> Ledger<A> {
         let number = self.names.number(source);
         let wanted = |record: &Record| Some(record.source) == number && record.last >= since;
         let now = self.forgetting.now();
-        for known in self.settled().iter().filter(|known| wanted(&known.record)) {
-            if let Some(held) = self.try_hold(known.id()) {
-                forgotten += u64::from(self.failed_here(known.id(), now).is_some());
+        for id in self.settled().ids(wanted) {
+            if let Some(held) = self.try_hold(id) {
+                forgotten += u64::from(self.failed_here(id, now).is_some());
                 held.forget();
             }
         }

@@ -4,7 +4,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::{Body as HttpBody, Incoming};
+use hyper::body::{Body as HttpBody, Frame, Incoming};
 use tokio::time::{Instant, timeout_at};
 
 use super::{BufferBudget, Connection, Held};
@@ -195,15 +195,20 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Frames<B> {
 
     async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
         while !self.body.is_end_stream() {
-            let limit = self.limit();
-            let frame = poll_fn(|cx| Pin::new(&mut self.body).poll_frame(cx));
-            // A piece that is already here costs no timer: one is only armed
-            // when there is something to wait for.
-            let frame = match timeout_at(limit, frame).await {
-                Err(_) => return Err(BodyError::Slow),
-                Ok(None) => return Ok(None),
-                Ok(Some(Err(_))) => return Err(BodyError::Broken),
-                Ok(Some(Ok(frame))) => frame,
+            let frame = match self.soon().await {
+                Some(frame) => frame,
+                None => {
+                    let limit = self.limit();
+                    let frame = poll_fn(|cx| Pin::new(&mut self.body).poll_frame(cx));
+                    // Boxed, so that a body that is here does not carry a timer.
+                    let frame = Box::pin(timeout_at(limit, frame)).await;
+                    frame.map_err(|_| BodyError::Slow)?
+                }
+            };
+            let frame = match frame {
+                None => return Ok(None),
+                Some(Err(_)) => return Err(BodyError::Broken),
+                Some(Ok(frame)) => frame,
             };
             // Anything but data is trailers, which nobody reads.
             if let Ok(data) = frame.into_data()
@@ -219,6 +224,22 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Frames<B> {
         Ok(None)
     }
 
+    /// The next piece, if it is already here, so that no timer is armed for it.
+    /// hyper hands it over only once it was asked for, and then at its next turn.
+    async fn soon(&mut self) -> Option<Option<Result<Frame<Bytes>, B::Error>>> {
+        let mut asked = false;
+        poll_fn(|cx| match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(frame) => Poll::Ready(Some(frame)),
+            Poll::Pending if asked => Poll::Ready(None),
+            Poll::Pending => {
+                asked = true;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        })
+        .await
+    }
+
     /// When what has come so far is too little: the sender has sent less than
     /// [`PACE`] × (elapsed − [`GRACE`]) from then on.
     fn limit(&self) -> Instant {
@@ -232,7 +253,7 @@ mod tests {
     use std::collections::VecDeque;
     use std::convert::Infallible;
 
-    use http_body::{Frame, SizeHint};
+    use http_body::SizeHint;
     use prometheus::IntGauge;
     use tokio::time::Sleep;
 

@@ -193,7 +193,8 @@ impl Floor {
             let io = Io::new(socket, connection);
             match tls {
                 None => guest.serve(io).await,
-                Some(tls) => guest.serve_tls(io, tls).await,
+                // Boxed, so that a plain connection does not carry its size.
+                Some(tls) => Box::pin(guest.serve_tls(io, tls)).await,
             }
         };
         self.tasks.spawn_on(serving, &runtime);

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// The time hookward goes by. It follows the wall clock forward at once; when
+/// The time hookward goes by. It follows the wall clock forward within a millisecond; when
 /// that is stepped back, it goes on from where it was, with the boot-time clock
 /// (which does not stop while the machine sleeps), until the wall clock catches
 /// up. So a signed timestamp that was once too old never becomes good again.
@@ -14,14 +14,22 @@ use rustix::time::{ClockId, clock_gettime};
 pub struct Clock(Arc<Inner>);
 
 struct Inner {
-    /// Where wall and boot-time clock are read; fixed ones in tests.
-    read: Box<dyn Fn() -> Reading + Send + Sync>,
+    clocks: Clocks,
     /// The largest wall-minus-boot-time offset seen so far (nanoseconds).
     offset: AtomicI64,
+    /// By the boot-time clock, when the wall clock is to be looked at again
+    /// (nanoseconds).
+    next: AtomicI64,
     /// Whether the wall clock is behind at the moment.
     behind: AtomicBool,
     /// How often it was stepped back.
     steps: prometheus::IntCounter,
+}
+
+/// Where wall and boot-time clock are read; fixed ones in tests.
+enum Clocks {
+    System,
+    Read(Box<dyn Fn() -> Reading + Send + Sync>),
 }
 
 /// Both clocks at one moment (nanoseconds).
@@ -35,16 +43,29 @@ struct Reading {
 /// after the other, and the slewing of NTP; it is not told (nanoseconds).
 const JITTER: i64 = 1_000_000_000;
 
+/// For so long after a look at the wall clock, the boot-time clock alone tells the
+/// time: every request asks for it several times (nanoseconds).
+const TRUSTED: i64 = 1_000_000;
+
+impl Clocks {
+    fn read(&self) -> Reading {
+        match self {
+            Clocks::System => {
+                // The wall clock first: a pause between the two then makes the
+                // offset smaller, never larger.
+                let wall = nanoseconds(ClockId::Realtime);
+                let boot = nanoseconds(ClockId::Boottime);
+                Reading { wall, boot }
+            }
+            Clocks::Read(read) => read(),
+        }
+    }
+}
+
 impl Clock {
     /// The clock of this machine; steps back are counted in `steps`.
     pub fn system(steps: prometheus::IntCounter) -> Self {
-        Self::reading(steps, || {
-            // The wall clock first: a pause between the two then makes the
-            // offset smaller, never larger.
-            let wall = nanoseconds(ClockId::Realtime);
-            let boot = nanoseconds(ClockId::Boottime);
-            Reading { wall, boot }
-        })
+        Self::of(steps, Clocks::System)
     }
 
     /// A clock that stands still at `now`, for tests and `--at`.
@@ -55,17 +76,16 @@ impl Clock {
         let Ok(steps) = steps else {
             unreachable!("`fixed` is a metric name")
         };
-        Self::reading(steps, move || Reading { wall, boot: 0 })
+        let standing = move || Reading { wall, boot: 0 };
+        Self::of(steps, Clocks::Read(Box::new(standing)))
     }
 
-    fn reading(
-        steps: prometheus::IntCounter,
-        read: impl Fn() -> Reading + Send + Sync + 'static,
-    ) -> Self {
-        let first = read();
+    fn of(steps: prometheus::IntCounter, clocks: Clocks) -> Self {
+        let first = clocks.read();
         Self(Arc::new(Inner {
-            read: Box::new(read),
+            clocks,
             offset: AtomicI64::new(first.wall - first.boot),
+            next: AtomicI64::new(first.boot),
             behind: AtomicBool::new(false),
             steps,
         }))
@@ -74,7 +94,14 @@ impl Clock {
     /// The time now.
     pub fn now(&self) -> SystemTime {
         let clock = &*self.0;
-        let Reading { wall, boot } = (clock.read)();
+        if let Clocks::System = clock.clocks {
+            let boot = nanoseconds(ClockId::Boottime);
+            if boot < clock.next.load(Ordering::Relaxed) {
+                return at(boot + clock.offset.load(Ordering::Relaxed));
+            }
+            clock.next.store(boot + TRUSTED, Ordering::Relaxed);
+        }
+        let Reading { wall, boot } = clock.clocks.read();
         let offset = wall - boot;
         let known = clock.offset.fetch_max(offset, Ordering::Relaxed);
         if known - offset > JITTER {
@@ -89,9 +116,12 @@ impl Clock {
             clock.behind.store(false, Ordering::Relaxed);
             tracing::info!("the wall clock has caught up");
         }
-        let now = boot + known.max(offset);
-        UNIX_EPOCH + Duration::from_nanos(u64::try_from(now).unwrap_or(0))
+        at(boot + known.max(offset))
     }
+}
+
+fn at(nanoseconds: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0))
 }
 
 fn nanoseconds(clock: ClockId) -> i64 {
@@ -120,13 +150,14 @@ mod tests {
     fn stepped(readings: Vec<(i64, i64)>) -> (Clock, prometheus::IntCounter) {
         let steps = prometheus::IntCounter::new("steps", "steps").unwrap();
         let readings = Mutex::new(readings.into_iter());
-        let clock = Clock::reading(steps.clone(), move || {
+        let read = move || {
             let (wall, boot) = readings.lock().unwrap().next().unwrap();
             Reading {
                 wall: wall * SECOND,
                 boot: boot * SECOND,
             }
-        });
+        };
+        let clock = Clock::of(steps.clone(), Clocks::Read(Box::new(read)));
         (clock, steps)
     }
 
@@ -151,6 +182,24 @@ mod tests {
         assert_eq!(seconds(&clock), 1015);
         assert_eq!(seconds(&clock), 1016);
         assert_eq!(steps.get(), 2, "a second step is a second step");
+    }
+
+    #[test]
+    fn between_two_looks_at_the_wall_clock_time_goes_on() {
+        let clock = Clock::system(prometheus::IntCounter::new("steps", "steps").unwrap());
+        let mut before = clock.now();
+        // Far more than one look.
+        let end = before + Duration::from_millis(20);
+        while before < end {
+            let now = clock.now();
+            assert!(now >= before);
+            before = now;
+        }
+        let wall = SystemTime::now();
+        let apart = wall
+            .duration_since(before)
+            .unwrap_or_else(|error| error.duration());
+        assert!(apart < Duration::from_secs(1), "{apart:?}");
     }
 
     #[test]

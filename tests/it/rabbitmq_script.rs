@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use tokio::task::JoinHandle;
 
 use crate::support::{
-    Answer, Connection, Gateway, Message, Peer, Published, Script, before_the_next_look, within,
+    Answer, Connection, Gateway, Message, Metrics, Peer, Published, Script, within,
 };
 
 /// A source that publishes to the script.
@@ -26,14 +26,40 @@ confirm_timeout = "2s"
     )
 }
 
-/// A gateway whose two channels are open.
-async fn connected() -> (Script, Gateway, Peer) {
+/// The channels that a gateway opens.
+const CHANNELS: usize = 2;
+
+/// A gateway whose channels are open.
+async fn opened() -> (Script, Gateway, Peer) {
     let script = Script::listen().await;
     let gateway = Gateway::start(&config(&script.url())).await;
     let mut peer = script.accept().await;
-    peer.until_ready().await;
-    peer.until_ready().await;
+    for _ in 0..CHANNELS {
+        peer.until_ready().await;
+    }
     (script, gateway, peer)
+}
+
+/// The same, when its exchange has taken an event.
+async fn connected() -> (Script, Gateway, Peer) {
+    let (script, gateway, mut peer) = opened().await;
+    delivered(&gateway, &mut peer, "first").await;
+    (script, gateway, peer)
+}
+
+/// Sends one that is confirmed.
+async fn delivered(gateway: &Gateway, peer: &mut Peer, id: &str) {
+    let under_way = publishing(gateway, peer, id).await;
+    peer.confirm(&under_way.published).await;
+    assert_eq!(under_way.told().await, (200, "delivered".into()));
+}
+
+/// Sends one that is published at once, and not confirmed.
+async fn publishing(gateway: &Gateway, peer: &mut Peer, id: &str) -> UnderWay {
+    let sending = sending(gateway, id);
+    let published = peer.published().await;
+    assert!(published.is(id), "it waited for another");
+    UnderWay { published, sending }
 }
 
 /// Sends in the background.
@@ -63,49 +89,39 @@ impl UnderWay {
     }
 }
 
-/// Sends until two are under way on one channel, of which there are two; nothing
-/// else is under way then.
-async fn two_on_one_channel(gateway: &Gateway, peer: &mut Peer) -> [UnderWay; 2] {
-    let mut under_way: Vec<UnderWay> = Vec::new();
-    for id in ["a", "b", "c"] {
-        let sending = sending(gateway, id);
-        let published = peer.published().await;
-        assert!(published.is(id), "it waited for another");
-        under_way.push(UnderWay { published, sending });
-    }
-    let channel = |number: usize| under_way[number].published.channel;
-    let other = match (channel(0) == channel(1), channel(0) == channel(2)) {
-        (true, _) => 2,
-        (_, true) => 1,
-        _ => 0,
-    };
-    let other = under_way.remove(other);
-    let Published { channel, tag, .. } = other.published;
-    peer.ack(channel, tag, false).await;
-    assert_eq!(other.told().await, (200, "delivered".into()));
-    let [first, second] = under_way.try_into().ok().unwrap();
-    assert_eq!(first.published.channel, second.published.channel);
-    [first, second]
+/// Waits until so many have begun and not ended.
+async fn under_way(gateway: &Gateway, count: usize) {
+    let labels = [("destination", "events")];
+    let there = |m: &Metrics| m.value("hookward_destination_in_flight", &labels) == count as f64;
+    gateway.metrics_until("events to wait", there).await;
 }
 
-/// Sends until one is published as it is to be; it, and those before it.
-async fn until_published(
-    gateway: &Gateway,
-    peer: &mut Peer,
-    fits: impl Fn(&Published) -> bool,
-) -> (UnderWay, Vec<UnderWay>) {
-    let mut others = Vec::new();
-    for number in 0..16 {
-        let sending = sending(gateway, &format!("next_{number}"));
-        let published = peer.published().await;
-        let fits = fits(&published);
-        let under_way = UnderWay { published, sending };
-        if fits {
-            return (under_way, others);
-        }
-        others.push(under_way);
+/// Two that are published as one batch: every channel is held until both wait.
+/// Nothing else is under way then.
+async fn two_on_one_channel(gateway: &Gateway, peer: &mut Peer) -> [UnderWay; 2] {
+    let mut held = Vec::new();
+    for number in 0..CHANNELS {
+        let id = format!("held_{number}");
+        held.push(publishing(gateway, peer, &id).await);
     }
-    panic!("the channels do not take turns");
+    let mut waiting = Vec::new();
+    for id in ["one", "two"] {
+        waiting.push(sending(gateway, id));
+        under_way(gateway, CHANNELS + waiting.len()).await;
+    }
+    let mut both = Vec::new();
+    for one in held {
+        peer.confirm(&one.published).await;
+        assert_eq!(one.told().await, (200, "delivered".into()));
+        for sending in waiting.drain(..) {
+            let published = peer.published().await;
+            both.push(UnderWay { published, sending });
+        }
+    }
+    let [first, second] = both.try_into().ok().unwrap();
+    assert!(first.published.is("one") && second.published.is("two"));
+    assert_eq!(first.published.channel, second.published.channel);
+    [first, second]
 }
 
 #[tokio::test]
@@ -113,10 +129,9 @@ async fn a_message_that_comes_back_before_another_is_confirmed_is_not_mistaken_f
     let (_script, gateway, mut peer) = connected().await;
     let [first, second] = two_on_one_channel(&gateway, &mut peer).await;
 
-    let channel = first.published.channel;
     peer.give_back(&second.published).await;
-    peer.ack(channel, first.published.tag, false).await;
-    peer.ack(channel, second.published.tag, false).await;
+    peer.confirm(&first.published).await;
+    peer.confirm(&second.published).await;
 
     assert_eq!(first.told().await, (200, "delivered".into()));
     assert_eq!(second.told().await, (502, "failed".into()));
@@ -127,21 +142,10 @@ async fn two_that_come_back_crosswise_are_both_refused() {
     let (_script, gateway, mut peer) = connected().await;
     let [first, second] = two_on_one_channel(&gateway, &mut peer).await;
 
-    let channel = first.published.channel;
     peer.give_back(&second.published).await;
     peer.give_back(&first.published).await;
-    peer.ack(channel, first.published.tag, false).await;
-    // When this is told, the confirm above was looked at.
-    let elsewhere = |published: &Published| published.channel != channel;
-    let (other, _) = until_published(&gateway, &mut peer, elsewhere).await;
-    let Published {
-        channel: elsewhere,
-        tag,
-        ..
-    } = other.published;
-    peer.ack(elsewhere, tag, false).await;
-    assert_eq!(other.told().await, (200, "delivered".into()));
-    peer.ack(channel, second.published.tag, false).await;
+    peer.confirm(&first.published).await;
+    peer.confirm(&second.published).await;
 
     assert_eq!(first.told().await, (502, "failed".into()));
     assert_eq!(second.told().await, (502, "failed".into()));
@@ -166,43 +170,26 @@ async fn confirms_in_any_order_and_several_in_one_belong_to_their_events() {
 }
 
 #[tokio::test]
-async fn the_confirm_of_one_that_was_late_hides_nothing_that_came_back() {
+async fn what_comes_back_with_the_confirm_of_another_is_refused_when_its_own_is_late() {
     let (_script, gateway, mut peer) = connected().await;
-    let began = Instant::now();
-    let late = sending(&gateway, "late");
-    let first = peer.published().await;
-    within("half of the timeout", async {
-        while began.elapsed() < Duration::from_secs(1) {
-            before_the_next_look().await;
-        }
-    })
-    .await;
-    // On the same channel, and published so much later.
-    let same = |published: &Published| published.channel == first.channel;
-    let (second, others) = until_published(&gateway, &mut peer, same).await;
-    for other in others {
-        let Published { channel, tag, .. } = other.published;
-        peer.ack(channel, tag, false).await;
-        assert_eq!(other.told().await, (200, "delivered".into()));
-    }
-    // What follows is answered as by a broker that is there: a channel is opened.
-    peer.until_ready().await;
-    assert_eq!(told(late).await, (504, "late".into()));
+    let [first, second] = two_on_one_channel(&gateway, &mut peer).await;
 
     peer.give_back(&second.published).await;
-    peer.ack(first.channel, first.tag, false).await;
-    peer.ack(first.channel, second.published.tag, false).await;
+    peer.confirm(&first.published).await;
 
+    // What follows is answered as by a broker that is there: a channel is opened.
+    peer.until_ready().await;
+    assert_eq!(first.told().await, (200, "delivered".into()));
     assert_eq!(second.told().await, (502, "failed".into()));
 }
 
 #[tokio::test]
 async fn a_message_that_comes_back_and_was_never_sent_makes_nothing_sure() {
-    let (_script, gateway, mut peer) = connected().await;
-    let a = sending(&gateway, "a");
-    let published = peer.published().await;
-    peer.ack(published.channel, published.tag, false).await;
-    assert_eq!(told(a).await, (200, "delivered".into()));
+    let (_script, gateway, mut peer) = opened().await;
+    let first = publishing(&gateway, &mut peer, "first").await;
+    let published = first.published.clone();
+    peer.confirm(&published).await;
+    assert_eq!(first.told().await, (200, "delivered".into()));
     let b = sending(&gateway, "b");
     let second = peer.published().await;
 
@@ -211,7 +198,7 @@ async fn a_message_that_comes_back_and_was_never_sent_makes_nothing_sure() {
         ..published
     };
     peer.give_back(&stray).await;
-    peer.ack(second.channel, second.tag, false).await;
+    peer.confirm(&second).await;
 
     assert_eq!(told(b).await, (502, "failed".into()));
 }
@@ -227,13 +214,13 @@ async fn silence_is_late_and_the_confirm_that_comes_too_late_is_nobodys() {
     assert_eq!(given_up, published.channel);
     assert_eq!(told(a).await, (504, "late".into()));
     assert!(began.elapsed() >= Duration::from_secs(2));
-    peer.ack(published.channel, published.tag, false).await;
+    peer.confirm(&published).await;
     peer.channel_closed(given_up).await;
 
     let b = sending(&gateway, "b");
     let published = peer.published().await;
     assert!(published.is("b"));
-    peer.ack(published.channel, published.tag, false).await;
+    peer.confirm(&published).await;
     assert_eq!(told(b).await, (200, "delivered".into()));
 }
 
@@ -252,7 +239,7 @@ async fn a_connection_that_ends_in_half_a_frame_leaves_no_success_and_is_made_an
     peer.until_ready().await;
     let b = sending(&gateway, "b");
     let published = peer.published().await;
-    peer.ack(published.channel, published.tag, false).await;
+    peer.confirm(&published).await;
     assert_eq!(told(b).await, (200, "delivered".into()));
     let metrics = gateway.metrics().await;
     let unconfirmed = [("destination", "events"), ("outcome", "unconfirmed")];
@@ -262,21 +249,17 @@ async fn a_connection_that_ends_in_half_a_frame_leaves_no_success_and_is_made_an
 #[tokio::test]
 async fn a_blocked_broker_is_unavailable_within_a_second_also_to_who_waits() {
     let (script, gateway, mut peer) = connected().await;
+    let before = gateway.metrics().await.within_a_second();
     let a = sending(&gateway, "a");
     peer.published().await;
 
-    let began = Instant::now();
     peer.block("low on memory").await;
     assert_eq!(told(a).await, (503, "unavailable".into()));
     assert_eq!(
         told(sending(&gateway, "b")).await,
         (503, "unavailable".into())
     );
-    assert!(
-        began.elapsed() < Duration::from_secs(1),
-        "{:?}",
-        began.elapsed()
-    );
+    assert_eq!(gateway.metrics().await.within_a_second(), before + 2.0);
     let ready = gateway.ask("GET", "/readyz?strict", None).await;
     assert_eq!(ready.status, 503);
     assert!(ready.text().contains("low on memory"), "{}", ready.text());
@@ -287,25 +270,86 @@ async fn a_blocked_broker_is_unavailable_within_a_second_also_to_who_waits() {
     let c = sending(&gateway, "c");
     let published = peer.published().await;
     assert!(published.is("c"));
-    peer.ack(published.channel, published.tag, false).await;
+    peer.confirm(&published).await;
     assert_eq!(told(c).await, (200, "delivered".into()));
 }
 
 #[tokio::test]
 async fn a_channel_the_broker_closes_is_opened_again_and_the_other_one_goes_on() {
     let (_script, gateway, mut peer) = connected().await;
-    let a = sending(&gateway, "a");
-    let lost = peer.published().await;
-    let elsewhere = |published: &Published| published.channel != lost.channel;
-    let (other, _) = until_published(&gateway, &mut peer, elsewhere).await;
+    let lost = publishing(&gateway, &mut peer, "lost").await;
+    let other = publishing(&gateway, &mut peer, "other").await;
+    assert_ne!(lost.published.channel, other.published.channel);
 
-    peer.close_channel(lost.channel, 404, "NOT_FOUND - no exchange")
-        .await;
-    assert_eq!(told(a).await, (502, "failed".into()));
+    peer.refuse(&lost.published).await;
+    assert_eq!(lost.told().await, (502, "failed".into()));
     peer.until_ready().await;
-    let Published { channel, tag, .. } = other.published;
-    peer.ack(channel, tag, false).await;
+    peer.confirm(&other.published).await;
     assert_eq!(other.told().await, (200, "delivered".into()));
+}
+
+#[tokio::test]
+async fn over_a_closed_channel_only_those_that_had_no_answer_fail() {
+    let (_script, gateway, mut peer) = connected().await;
+    let [first, second] = two_on_one_channel(&gateway, &mut peer).await;
+
+    peer.confirm(&first.published).await;
+    peer.refuse(&second.published).await;
+
+    assert_eq!(first.told().await, (200, "delivered".into()));
+    assert_eq!(second.told().await, (502, "failed".into()));
+    // On the same connection.
+    peer.until_ready().await;
+    delivered(&gateway, &mut peer, "next").await;
+}
+
+#[tokio::test]
+async fn behind_the_first_event_to_an_exchange_nothing_is_written_before_its_answer() {
+    let (_script, gateway, mut peer) = opened().await;
+    let first = publishing(&gateway, &mut peer, "first").await;
+    let mut waiting = Vec::new();
+    for id in ["second", "third", "fourth"] {
+        waiting.push(sending(&gateway, id));
+        under_way(&gateway, 1 + waiting.len()).await;
+    }
+    let [second, third, fourth] = waiting.try_into().ok().unwrap();
+
+    peer.refuse(&first.published).await;
+    assert_eq!(first.told().await, (502, "failed".into()));
+    // That proved nothing, so the next ones are alone, too.
+    for (id, sending) in [("second", second), ("third", third)] {
+        let published = peer.published().await;
+        assert!(published.is(id));
+        peer.refuse(&published).await;
+        assert_eq!(told(sending).await, (502, "failed".into()));
+    }
+    // It is there now: from here on, nobody waits for another.
+    let published = peer.published().await;
+    assert!(published.is("fourth"));
+    peer.confirm(&published).await;
+    assert_eq!(told(fourth).await, (200, "delivered".into()));
+    let [one, two] = two_on_one_channel(&gateway, &mut peer).await;
+    peer.confirm(&one.published).await;
+    peer.confirm(&two.published).await;
+    assert_eq!(one.told().await, (200, "delivered".into()));
+    assert_eq!(two.told().await, (200, "delivered".into()));
+}
+
+#[tokio::test]
+async fn an_exchange_over_which_a_channel_was_closed_is_to_prove_itself_again() {
+    let (_script, gateway, mut peer) = connected().await;
+    let lost = publishing(&gateway, &mut peer, "lost").await;
+    peer.refuse(&lost.published).await;
+    assert_eq!(lost.told().await, (502, "failed".into()));
+
+    let again = publishing(&gateway, &mut peer, "again").await;
+    let behind = sending(&gateway, "behind");
+    under_way(&gateway, 2).await;
+    peer.refuse(&again.published).await;
+    assert_eq!(again.told().await, (502, "failed".into()));
+    let published = peer.published().await;
+    peer.confirm(&published).await;
+    assert_eq!(told(behind).await, (200, "delivered".into()));
 }
 
 #[tokio::test]
@@ -320,7 +364,7 @@ async fn a_broker_that_answers_nothing_holds_up_nobody() {
     again.until_ready().await;
     let b = sending(&gateway, "b");
     let published = again.published().await;
-    again.ack(published.channel, published.tag, false).await;
+    again.confirm(&published).await;
     assert_eq!(told(b).await, (200, "delivered".into()));
 }
 
@@ -329,9 +373,21 @@ async fn who_leaves_says_goodbye() {
     let (_script, gateway, mut peer) = connected().await;
     gateway.signal(Signal::TERM);
     assert!(
-        peer.until_goodbye().await >= 2,
+        peer.until_goodbye().await >= CHANNELS,
         "and its channels before it"
     );
+}
+
+#[tokio::test]
+async fn a_destination_that_a_reload_replaces_says_goodbye() {
+    let (script, gateway, mut peer) = connected().await;
+    let changed = config(&script.url()).replace("\"2s\"", "\"3s\"");
+    gateway.rewrite(&changed);
+    gateway.signal(Signal::HUP);
+
+    let mut next = script.accept().await;
+    assert!(peer.until_goodbye().await >= CHANNELS);
+    delivered(&gateway, &mut next, "after").await;
 }
 
 #[tokio::test]
@@ -344,7 +400,7 @@ async fn lost_connections_leave_nothing_behind() {
         peer.until_ready().await;
         let sent = sending(&gateway, &format!("reset_{number}"));
         let published = peer.published().await;
-        peer.ack(published.channel, published.tag, false).await;
+        peer.confirm(&published).await;
         assert_eq!(told(sent).await, (200, "delivered".into()));
         if number == 1 {
             // The first loss sets a few things up that stay.

@@ -1,10 +1,7 @@
-use std::error::Error as _;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
-use http_body_util::Full;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use http::StatusCode;
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::deliver::breaker::Health;
 use crate::deliver::{Failure, Reason};
@@ -12,9 +9,10 @@ use crate::message::Event;
 use crate::observe::AttemptOutcome;
 
 use super::Http;
-use super::connect::{NoConnection, Writing};
+use super::connect::NoConnection;
 use super::pool::Link;
 use super::retry::{RetryOn, retry_after};
+use super::wire::{Broken, Wire};
 
 /// One attempt at a delivery.
 pub(super) struct Attempt<'a> {
@@ -37,71 +35,51 @@ pub(super) struct End {
 /// Between two tries to connect to a destination that refuses.
 const KNOCK: Duration = Duration::from_millis(200);
 
+/// Whether a request left on a connection that had been at rest.
 enum Sent {
     Accepted,
-    /// Not a byte left; the request can go out again.
-    Unwritten(Box<Request<Full<Bytes>>>, hyper::Error),
+    /// Not a byte of it, and why: it can go out on another.
+    Unwritten(String),
 }
 
 impl Attempt<'_> {
     /// Makes the attempt.
     pub(super) async fn run(&self) -> Result<(), End> {
-        if Instant::now() >= self.deadline {
+        let now = Instant::now();
+        if now >= self.deadline {
             return Err(End::budget());
         }
-        let writing = Writing::of(self.event.body());
-        self.over(self.http.pool.take(writing)).await
+        self.over(self.http.pool.take(now), now).await
     }
 
     /// Makes it over an idle connection, or else over one of its own.
-    pub(super) async fn over(&self, idle: Option<Link>) -> Result<(), End> {
-        let mut request = self.request();
-        if let Some(link) = idle {
-            match self.send(link, request).await? {
-                Sent::Accepted => return Ok(()),
-                Sent::Unwritten(back, _) => request = *back,
-            }
+    pub(super) async fn over(&self, idle: Option<Link>, now: Instant) -> Result<(), End> {
+        if let Some(link) = idle
+            && let Sent::Accepted = self.send(link, now).await?
+        {
+            return Ok(());
         }
         // Seldom needed: boxed, so that every request does not carry its size.
         let link = Box::pin(self.connect()).await?;
-        match self.send(link, request).await? {
+        match self.send(link, Instant::now()).await? {
             Sent::Accepted => Ok(()),
-            Sent::Unwritten(_, error) => Err(End {
+            Sent::Unwritten(why) => Err(End {
                 health: Health::Away,
                 retry: Some(RetryOn::Reset),
-                ..End::of(Failure::before(
-                    AttemptOutcome::Failed,
-                    Reason::Broken(text(&error)),
-                ))
+                ..End::of(Failure::before(AttemptOutcome::Failed, Reason::Broken(why)))
             }),
         }
     }
 
-    fn request(&self) -> Request<Full<Bytes>> {
-        let body = self.event.body().clone();
-        let empty = body.is_empty();
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.http.path.clone();
-        *request.headers_mut() = self.http.headers.of(self.event, || self.http.clock.now());
-        if empty {
-            // Otherwise it follows from the body.
-            let none = header::HeaderValue::from_static("0");
-            request.headers_mut().insert(header::CONTENT_LENGTH, none);
-        }
-        request
-    }
-
     /// Opens a connection; while connecting is refused, again and again.
     async fn connect(&self) -> Result<Link, End> {
-        let writing = Writing::of(self.event.body());
         let config = &self.http.config;
         let began = Instant::now();
         loop {
             let now = Instant::now();
             let limit = self.deadline.min(now + config.connect_timeout);
-            let reason = match timeout_at(limit, self.http.connector.connect(writing)).await {
-                Ok(Ok(sender)) => return Ok(self.http.pool.opened(sender, writing)),
+            let reason = match timeout_at(limit, self.http.connector.connect()).await {
+                Ok(Ok(stream)) => return Ok(self.http.pool.opened(Wire::new(stream))),
                 Ok(Err(NoConnection::Refused)) => {
                     let next = Instant::now() + KNOCK;
                     if next <= began + config.hold && next < self.deadline {
@@ -135,37 +113,36 @@ impl Attempt<'_> {
 
     /// Writes the request and waits for the head of the answer, for no longer
     /// than `timeout`, whatever is left of the budget.
-    async fn send(&self, mut link: Link, request: Request<Full<Bytes>>) -> Result<Sent, End> {
-        let limit = self.http.config.timeout;
-        match timeout(limit, link.sender.try_send_request(request)).await {
-            Ok(Ok(answer)) => {
-                let status = answer.status();
-                let after = if status.is_success() {
-                    None
-                } else {
-                    retry_after(answer.headers(), self.http.clock.now())
-                };
-                link.finish(answer.into_body());
+    async fn send(&self, mut link: Link, now: Instant) -> Result<Sent, End> {
+        let Http { config, clock, .. } = self.http;
+        let limit = config.timeout;
+        let head = |text: &mut _| self.http.heads.write(self.event, || clock.now(), text);
+        let deadline = now + limit;
+        match link.wire.exchange(head, self.event.body(), deadline).await {
+            Ok((reply, whole)) => {
+                let status = reply.status;
                 if status.is_success() {
+                    link.finish(reply, whole);
                     return Ok(Sent::Accepted);
                 }
+                let asked = reply.retry_after.as_deref();
+                let after = asked.and_then(|text| retry_after(text, clock.now()));
+                link.finish(reply, whole);
                 Err(End {
                     retry_after: after,
                     ..End::answered(status)
                 })
             }
-            Ok(Err(mut error)) => match error.take_message() {
-                Some(request) => Ok(Sent::Unwritten(Box::new(request), error.into_error())),
-                None => Err(End {
-                    health: Health::Away,
-                    retry: Some(RetryOn::Reset),
-                    ..End::of(Failure::in_doubt(
-                        AttemptOutcome::Unconfirmed,
-                        Reason::Broken(text(error.error())),
-                    ))
-                }),
-            },
-            Err(_) => Err(End {
+            Err(Broken::Unwritten(why)) => Ok(Sent::Unwritten(why)),
+            Err(Broken::Midway(why)) => Err(End {
+                health: Health::Away,
+                retry: Some(RetryOn::Reset),
+                ..End::of(Failure::in_doubt(
+                    AttemptOutcome::Unconfirmed,
+                    Reason::Broken(why),
+                ))
+            }),
+            Err(Broken::Late) => Err(End {
                 health: Health::Away,
                 retry: Some(RetryOn::Timeout),
                 ..End::of(Failure::in_doubt(
@@ -211,12 +188,5 @@ impl End {
             retry: None,
             retry_after: None,
         }
-    }
-}
-
-fn text(error: &hyper::Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
     }
 }

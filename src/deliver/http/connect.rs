@@ -2,13 +2,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::Uri;
-use http_body_util::Full;
-use hyper::client::conn::http1;
-use hyper::rt::{Read, Write};
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioIo;
 use rustix::io::Errno;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
@@ -19,16 +14,12 @@ use tower::Service as _;
 use crate::deliver::Reason;
 use crate::setting::trusting;
 
+use super::stream::Stream;
 use super::{HttpConfig, Target};
-
-/// One end of an open connection.
-pub(super) type Sender = http1::SendRequest<Full<Bytes>>;
 
 /// Opens connections to one destination.
 pub(super) struct Connector {
     way: Way,
-    flat: http1::Builder,
-    vectored: http1::Builder,
 }
 
 enum Way {
@@ -39,35 +30,6 @@ enum Way {
     },
     Unix(PathBuf),
 }
-
-/// How a connection writes. One write of head and body together is fastest for
-/// small bodies; large ones are not copied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Writing {
-    /// Head and body are copied into one buffer.
-    Flat,
-    /// Head and body are written from where they are.
-    Vectored,
-}
-
-/// Bodies up to this are written flat: a copy of so little costs less than the
-/// second buffer of a vectored write (bytes).
-const FLAT: usize = 16 * 1024;
-
-impl Writing {
-    pub(super) fn of(body: &Bytes) -> Self {
-        if body.len() <= FLAT {
-            Writing::Flat
-        } else {
-            Writing::Vectored
-        }
-    }
-}
-
-/// The head of an answer, and what is buffered of its body at once (bytes).
-const ANSWER_BUFFER: usize = 64 * 1024;
-/// Headers of an answer; nothing but Retry-After is looked at.
-const ANSWER_HEADERS: usize = 128;
 
 /// Why there is no connection.
 pub(super) enum NoConnection {
@@ -111,23 +73,11 @@ impl Connector {
                 }
             }
         };
-        let builder = |vectored| {
-            let mut builder = http1::Builder::new();
-            builder
-                .writev(vectored)
-                .max_buf_size(ANSWER_BUFFER)
-                .max_headers(ANSWER_HEADERS);
-            builder
-        };
-        Ok(Self {
-            way,
-            flat: builder(false),
-            vectored: builder(true),
-        })
+        Ok(Self { way })
     }
 
     /// Opens a connection. The caller bounds how long that may take.
-    pub(super) async fn connect(&self, writing: Writing) -> Result<Sender, NoConnection> {
+    pub(super) async fn connect(&self) -> Result<Stream, NoConnection> {
         match &self.way {
             Way::Unix(path) => {
                 let connected = UnixStream::connect(path).await;
@@ -136,7 +86,7 @@ impl Connector {
                     error if no_files(&error) => NoConnection::NoFiles(error.to_string()),
                     error => NoConnection::Other(Reason::Connect(error.to_string())),
                 })?;
-                self.speak(TokioIo::new(stream), writing).await
+                Ok(Stream::Unix(stream))
             }
             Way::Tcp {
                 uri,
@@ -149,37 +99,17 @@ impl Connector {
                     .await
                     .map_err(|error| no_connection(&error))?;
                 match tls {
-                    None => self.speak(stream, writing).await,
+                    None => Ok(Stream::Tcp(stream.into_inner())),
                     Some((tls, name)) => {
                         let stream = tls
                             .connect(name.clone(), stream.into_inner())
                             .await
                             .map_err(|error| NoConnection::Other(Reason::Tls(error.to_string())))?;
-                        self.speak(TokioIo::new(stream), writing).await
+                        Ok(Stream::Tls(Box::new(stream)))
                     }
                 }
             }
         }
-    }
-
-    async fn speak<I>(&self, io: I, writing: Writing) -> Result<Sender, NoConnection>
-    where
-        I: Read + Write + Unpin + Send + 'static,
-    {
-        let builder = match writing {
-            Writing::Flat => &self.flat,
-            Writing::Vectored => &self.vectored,
-        };
-        let (sender, connection) = builder
-            .handshake(io)
-            .await
-            .map_err(|error| NoConnection::Other(Reason::Connect(error.to_string())))?;
-        // It ends when the sender is dropped, or the other side closes; what
-        // went wrong is told to the request it went wrong for.
-        tokio::spawn(async move {
-            let _ = connection.await;
-        });
-        Ok(sender)
     }
 }
 

@@ -11,8 +11,12 @@ mod attempt;
 mod config;
 mod connect;
 mod pool;
+mod reply;
+mod request;
 mod retry;
+mod stream;
 mod target;
+mod wire;
 
 use http::HeaderValue;
 use tokio::time::{Instant, sleep_until};
@@ -32,12 +36,12 @@ pub use target::Target;
 use attempt::Attempt;
 use connect::Connector;
 use pool::Pool;
+use request::Heads;
 
 /// An HTTP service.
 pub(super) struct Http {
     config: HttpConfig,
-    headers: Headers,
-    path: http::Uri,
+    heads: Heads,
     connector: Connector,
     pool: Pool,
     clock: Clock,
@@ -65,14 +69,14 @@ impl Http {
                 Some(SigningKey::parse(text).map_err(|problem| format!("`sign` {problem}"))?)
             }
         };
+        let headers = Headers {
+            host: Some(config.target.host()?),
+            forward: config.forward_headers.clone(),
+            configured,
+            sign,
+        };
         Ok(Self {
-            headers: Headers {
-                host: Some(config.target.host()?),
-                forward: config.forward_headers.clone(),
-                configured,
-                sign,
-            },
-            path: config.target.path()?,
+            heads: Heads::new(&config.target.path()?, headers),
             connector: Connector::new(config)?,
             pool: Pool::new(room),
             config: config.clone(),

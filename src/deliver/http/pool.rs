@@ -1,17 +1,13 @@
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use http_body::Body as _;
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use tokio::runtime;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::connect::{Sender, Writing};
+use super::reply::{Came, Reply};
+use super::wire::Wire;
 
 /// The idle connections to one destination, the last used first.
 ///
@@ -44,8 +40,7 @@ struct Resting {
 
 /// An open connection. Dropping it closes it.
 pub(super) struct Link {
-    pub(super) sender: Sender,
-    writing: Writing,
+    pub(super) wire: Wire,
     /// Weak, because a pool owns its idle connections and not they it: a pool
     /// that is dropped closes them.
     shared: Weak<Shared>,
@@ -58,7 +53,7 @@ const IDLE: Duration = Duration::from_secs(4);
 
 /// Of an answer's body this much is read off so that its connection can be used
 /// again (bytes); past it a new connection is cheaper.
-const DRAINED: u64 = 64 * 1024;
+const DRAINED: usize = 64 * 1024;
 /// How long that may take.
 const DRAIN: Duration = Duration::from_secs(1);
 
@@ -73,23 +68,22 @@ impl Pool {
     }
 
     /// Takes an idle connection that is still open.
-    pub(super) fn take(&self, writing: Writing) -> Option<Link> {
+    pub(super) fn take(&self, now: Instant) -> Option<Link> {
         let home = runtime::Handle::current().id();
         // Closed after the lock is let go.
         let mut stale = Vec::new();
         let mut idle = self.0.lock();
-        idle.expire(&mut stale);
+        idle.expire(now, &mut stale);
         let mut index = idle.links.len();
         while index > 0 {
             index -= 1;
-            let resting = &idle.links[index];
-            if resting.home != home || resting.link.writing != writing {
+            if idle.links[index].home != home {
                 continue;
             }
-            let Some(resting) = idle.links.remove(index) else {
+            let Some(mut resting) = idle.links.remove(index) else {
                 continue;
             };
-            if resting.link.sender.is_ready() {
+            if resting.link.wire.is_usable() {
                 drop(idle);
                 return Some(resting.link);
             }
@@ -106,17 +100,17 @@ impl Pool {
     /// Idle connections that are still open.
     #[cfg(test)]
     pub(super) fn usable(&self) -> usize {
-        let idle = self.0.lock();
-        let ready = |resting: &&Resting| resting.link.sender.is_ready();
-        idle.links.iter().filter(ready).count()
+        let mut idle = self.0.lock();
+        let usable = |resting: &mut Resting| resting.link.wire.is_usable();
+        let links = idle.links.iter_mut();
+        links.map(usable).filter(|usable| *usable).count()
     }
 
     /// Takes a new connection in.
-    pub(super) fn opened(&self, sender: Sender, writing: Writing) -> Link {
+    pub(super) fn opened(&self, wire: Wire) -> Link {
         self.0.open.fetch_add(1, Ordering::Relaxed);
         Link {
-            sender,
-            writing,
+            wire,
             shared: Arc::downgrade(&self.0),
             open: Arc::clone(&self.0.open),
         }
@@ -126,26 +120,34 @@ impl Pool {
 impl Link {
     /// Gives the connection back after the head of an answer, when the rest of
     /// the answer has been read off; at once, or by a task of its own. It is
-    /// closed instead when the rest is too long or too slow.
-    pub(super) fn finish(mut self, mut body: Incoming) {
-        let mut left = DRAINED;
-        // What came with the head is there already.
-        match drain(&mut body, &mut left) {
-            Drained::All if self.sender.is_ready() => return self.rest(),
-            Drained::All | Drained::More => {}
-            Drained::TooMuch => return,
+    /// closed instead when the rest is too long or too slow, or when the answer
+    /// came before all of the request was out (`whole`).
+    pub(super) fn finish(mut self, reply: Reply, whole: bool) {
+        let mut rest = reply.rest;
+        if !whole || !reply.keeps {
+            return;
         }
-        if self.sender.is_closed() || self.pool().is_none() {
+        // What came with the head is there already.
+        match self.wire.skip(&mut rest) {
+            Came::Whole => return self.rest(),
+            Came::Broken => return,
+            Came::More => {}
+        }
+        if self.pool().is_none() {
             return;
         }
         tokio::spawn(async move {
+            let mut left = DRAINED;
             let whole = timeout(DRAIN, async {
-                while let Some(frame) = body.frame().await {
-                    let read = frame.ok()?.data_ref().map_or(0, |data| data.len() as u64);
+                loop {
+                    let read = self.wire.more().await.ok().filter(|read| *read > 0)?;
                     left = left.checked_sub(read)?;
+                    match self.wire.skip(&mut rest) {
+                        Came::Whole => return Some(()),
+                        Came::More => {}
+                        Came::Broken => return None,
+                    }
                 }
-                // The answer may have come before the request was written out.
-                self.sender.ready().await.ok()
             });
             if let Ok(Some(())) = whole.await {
                 self.rest();
@@ -159,16 +161,18 @@ impl Link {
         (self.open.load(Ordering::Relaxed) <= shared.room).then_some(shared)
     }
 
-    fn rest(self) {
+    fn rest(mut self) {
         let Some(shared) = self.pool() else { return };
+        self.wire.rests();
+        let now = Instant::now();
         let resting = Resting {
             link: self,
             home: runtime::Handle::current().id(),
-            since: Instant::now(),
+            since: now,
         };
         let mut stale = Vec::new();
         let mut idle = shared.lock();
-        idle.expire(&mut stale);
+        idle.expire(now, &mut stale);
         idle.links.push_back(resting);
         let sweep = !std::mem::replace(&mut idle.swept, true);
         drop(idle);
@@ -196,9 +200,9 @@ impl Shared {
 
 impl Idle {
     /// Moves out what has been idle too long.
-    fn expire(&mut self, stale: &mut Vec<Resting>) {
+    fn expire(&mut self, now: Instant, stale: &mut Vec<Resting>) {
         while let Some(oldest) = self.links.front()
-            && oldest.since.elapsed() >= IDLE
+            && now.saturating_duration_since(oldest.since) >= IDLE
         {
             stale.extend(self.links.pop_front());
         }
@@ -215,7 +219,7 @@ async fn sweeping(mut sweeper: Sweeper) {
         };
         let mut stale = Vec::new();
         let mut idle = shared.lock();
-        idle.expire(&mut stale);
+        idle.expire(Instant::now(), &mut stale);
         match idle.links.front() {
             Some(oldest) => next = oldest.since + IDLE,
             None => {
@@ -241,30 +245,4 @@ impl Drop for Sweeper {
             shared.lock().swept = false;
         }
     }
-}
-
-enum Drained {
-    All,
-    More,
-    TooMuch,
-}
-
-/// Reads off what is there, without waiting.
-fn drain(body: &mut Incoming, left: &mut u64) -> Drained {
-    let mut context = Context::from_waker(Waker::noop());
-    while !body.is_end_stream() {
-        match Pin::new(&mut *body).poll_frame(&mut context) {
-            Poll::Pending => return Drained::More,
-            Poll::Ready(None) => break,
-            Poll::Ready(Some(Err(_))) => return Drained::TooMuch,
-            Poll::Ready(Some(Ok(frame))) => {
-                let read = frame.data_ref().map_or(0, |data| data.len() as u64);
-                match left.checked_sub(read) {
-                    Some(rest) => *left = rest,
-                    None => return Drained::TooMuch,
-                }
-            }
-        }
-    }
-    Drained::All
 }

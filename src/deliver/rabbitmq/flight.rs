@@ -1,4 +1,3 @@
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,8 +13,8 @@ use crate::deliver::breaker::Health;
 use crate::observe::AttemptOutcome;
 
 use super::connect::told;
+use super::job::{Ending, Job, Missed};
 use super::properties::Publication;
-use super::queue::{Ending, Missed};
 
 /// Why what is under way is waited for no longer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,35 +26,37 @@ pub(super) enum Interruption {
 }
 
 /// A publication that was handed to its channel.
-pub(super) struct Flight {
+pub(super) struct Flight<'a> {
     pub(super) id: ShortString,
-    /// None once its outcome was told.
-    pub(super) ending: Option<Ending>,
-    /// Why the broker gave it back, if it did.
-    pub(super) given_back: Option<String>,
-    pub(super) state: State,
+    pub(super) ending: Ending,
+    pub(super) state: State<'a>,
 }
 
-pub(super) enum State {
+pub(super) enum State<'a> {
     /// No answer has come.
-    Flying(BoxFuture<'static, Result<Confirmation, Lost>>),
-    /// The broker said yes, or no.
-    Answered { yes: bool },
+    Flying(BoxFuture<'a, Result<Confirmation, Lost>>),
+    /// The broker said yes, or no, and something came with it: of this
+    /// publication or of another one.
+    Answered {
+        yes: bool,
+        with: Option<Box<BasicReturnMessage>>,
+    },
     /// An error ended it.
     Lost(Lost),
 }
 
-/// How an answer came.
-pub(super) struct Answer {
-    /// What came with it, of this publication or of another one.
-    pub(super) with: Option<BasicReturnMessage>,
+impl State<'_> {
+    fn answered(yes: bool, with: Option<BasicReturnMessage>) -> Self {
+        let with = with.map(Box::new);
+        State::Answered { yes, with }
+    }
 }
 
 /// A publication that an error ended.
 pub(super) struct Lost {
-    pub(super) error: Error,
+    error: Error,
     /// Whether it had been written whole.
-    pub(super) written: bool,
+    written: bool,
 }
 
 /// What cannot be routed is to come back, or it would be confirmed and gone.
@@ -64,17 +65,17 @@ const OPTIONS: BasicPublishOptions = BasicPublishOptions {
     immediate: false,
 };
 
-impl Flight {
+impl<'a> Flight<'a> {
     /// Its first [`look`](Self::look) hands it to the channel, so that they are
     /// to be looked at in the order in which they are to be published.
-    pub(super) fn new(channel: Arc<Channel>, publication: Publication, ending: Ending) -> Self {
+    pub(super) fn new(channel: &'a Channel, job: Job) -> Self {
         let Publication {
             exchange,
             routing_key,
             message_id,
             properties,
             body,
-        } = publication;
+        } = job.publication;
         let flying = async move {
             let written = channel.basic_publish(exchange, routing_key, OPTIONS, &body, properties);
             let lost = |written| move |error| Lost { error, written };
@@ -84,8 +85,7 @@ impl Flight {
         };
         Self {
             id: message_id,
-            ending: Some(ending),
-            given_back: None,
+            ending: job.ending,
             state: State::Flying(flying.boxed()),
         }
     }
@@ -94,35 +94,51 @@ impl Flight {
         matches!(self.state, State::Flying(_))
     }
 
-    /// Moves it on as far as it goes. `Ready` once, when it has ended; with its
-    /// answer, if it was answered.
-    pub(super) fn look(&mut self, context: &mut Context<'_>) -> Poll<Option<Answer>> {
+    pub(super) fn is_answered(&self) -> bool {
+        matches!(self.state, State::Answered { .. })
+    }
+
+    /// Takes the message that came with its answer.
+    pub(super) fn came_with(&mut self) -> Option<Box<BasicReturnMessage>> {
+        match &mut self.state {
+            State::Answered { with, .. } => with.take(),
+            State::Flying(_) | State::Lost(_) => None,
+        }
+    }
+
+    /// What ended it, if it was an error.
+    pub(super) fn error(&self) -> Option<&Error> {
+        match &self.state {
+            State::Lost(lost) => Some(&lost.error),
+            State::Flying(_) | State::Answered { .. } => None,
+        }
+    }
+
+    /// Moves it on as far as it goes; ready when it has ended.
+    pub(super) fn look(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let State::Flying(flying) = &mut self.state else {
+            return Poll::Ready(());
+        };
+        let Poll::Ready(ended) = flying.poll_unpin(context) else {
             return Poll::Pending;
         };
-        let (yes, with) = match flying.poll_unpin(context) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Ok(Confirmation::Ack(with))) => (true, with),
-            Poll::Ready(Ok(Confirmation::Nack(with))) => (false, with),
-            Poll::Ready(Ok(Confirmation::NotRequested)) => {
+        self.state = match ended {
+            Ok(Confirmation::Ack(with)) => State::answered(true, with),
+            Ok(Confirmation::Nack(with)) => State::answered(false, with),
+            Ok(Confirmation::NotRequested) => {
                 // Confirms were asked for, so this channel is not what it was.
                 let error = lapin::ErrorKind::InvalidChannelState(
                     lapin::ChannelState::Error,
                     "confirms are off",
                 );
-                self.state = State::Lost(Lost {
+                State::Lost(Lost {
                     error: error.into(),
                     written: true,
-                });
-                return Poll::Ready(None);
+                })
             }
-            Poll::Ready(Err(lost)) => {
-                self.state = State::Lost(lost);
-                return Poll::Ready(None);
-            }
+            Err(lost) => State::Lost(lost),
         };
-        self.state = State::Answered { yes };
-        Poll::Ready(Some(Answer { with }))
+        Poll::Ready(())
     }
 }
 
@@ -154,29 +170,29 @@ impl Lost {
 }
 
 /// Why an outcome stays unknown.
-#[derive(Clone, Copy)]
-pub(super) enum Doubt<'a> {
+#[derive(Clone)]
+pub(super) enum Doubt {
     /// No confirm came in this time.
     Late(Duration),
     /// It is not waited for any longer.
-    Interrupted(&'a Interruption),
+    Interrupted(Interruption),
     /// Something came back that was not under way: then nothing is sure.
     Uncounted,
 }
 
-impl Doubt<'_> {
+impl Doubt {
     /// It may have been written, or be written yet.
     pub(super) fn missed(self) -> Missed {
         let (outcome, reason, health) = match self {
             Doubt::Late(after) => (AttemptOutcome::Late, Reason::Timeout(after), Health::Away),
             Doubt::Interrupted(Interruption::Blocked(why)) => (
                 AttemptOutcome::Unavailable,
-                Reason::Blocked(why.clone()),
+                Reason::Blocked(why),
                 Health::Unknown,
             ),
             Doubt::Interrupted(Interruption::Lost(why)) => (
                 AttemptOutcome::Unconfirmed,
-                Reason::Unconfirmed(why.clone()),
+                Reason::Unconfirmed(why),
                 Health::Away,
             ),
             Doubt::Uncounted => (
@@ -193,4 +209,28 @@ impl Doubt<'_> {
 pub(super) fn refused(given_back: Option<String>) -> Missed {
     let reason = given_back.map_or(Reason::Nack, Reason::Returned);
     Missed::before(AttemptOutcome::Failed, reason, Health::There)
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::ErrorKind;
+    use lapin::protocol::{AMQPError, AMQPSoftError};
+
+    use super::*;
+
+    #[test]
+    fn over_a_closed_channel_it_is_sure_of_one_alone_and_of_what_was_never_written() {
+        let closed = AMQPError::new(AMQPSoftError::NOTFOUND.into(), "no exchange".into());
+        let closed: Error = ErrorKind::ProtocolError(closed).into();
+        for (written, alone, in_doubt) in [
+            (true, true, false),
+            (false, false, false),
+            (true, false, true),
+        ] {
+            let error = closed.clone();
+            let missed = Lost { error, written }.missed(Some(&closed), alone);
+            assert_eq!(missed.failure.outcome, AttemptOutcome::Failed);
+            assert_eq!(missed.failure.may_have_arrived, in_doubt);
+        }
+    }
 }

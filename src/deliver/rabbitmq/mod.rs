@@ -1,34 +1,36 @@
 //! RabbitMQ: accepted is what the broker confirmed and did not give back.
 //!
 //! A supervisor keeps one connection to the broker, and a few channels on it.
-//! Each channel has one owner, which publishes whatever arrives at once, beside
-//! what is under way, and tells each event how it came out as soon as that is
-//! sure: lapin hands a message that came back to whichever confirm is next, so
-//! that a confirm alone proves nothing. `window` holds what does.
+//! Each channel has one owner, which publishes one batch after the other: what
+//! has gathered while the last one was being confirmed. lapin hands a message that
+//! came back to whichever confirm is next, so that a confirm alone proves nothing;
+//! when all confirms of a batch are there, it is known what came back of it.
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `config` | `[destinations.NAME]`, checked |
 //! | `template` | names that are made of the event |
 //! | `properties` | what is published |
+//! | `job` | one publication that waits, and where its outcome is told |
+//! | `waiting` | which of those that wait may go together, and which goes alone |
 //! | `queue` | what waits for a channel, and how it stands with the broker |
-//! | `window` | what is under way on a channel, and which of it is proven |
+//! | `batch` | what is published together, and which of it is proven |
 //! | `flight` | one publication under way, and why it has no receipt |
-//! | `woken` | which of them have something new, in its order |
 //! | `publisher` | the one owner of one channel |
 //! | `supervisor` | the connection, and what is missing, blocked or away |
 //! | `topology` | what is declared, and looked for |
 
+mod batch;
 mod config;
 mod flight;
+mod job;
 mod properties;
 mod publisher;
 mod queue;
 mod supervisor;
 mod template;
 mod topology;
-mod window;
-mod woken;
+mod waiting;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -50,8 +52,9 @@ pub use config::{Argument, Declare, RabbitConfig, RabbitTarget};
 pub use template::Template;
 
 use connect::Connector;
+use job::{Missed, Outcome};
 use properties::Press;
-use queue::{Missed, Outcome, Queue, Standing};
+use queue::{Queue, Standing};
 use supervisor::{Notice, Supervisor};
 
 /// A broker, and the task that publishes to it.

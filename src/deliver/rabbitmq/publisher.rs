@@ -1,24 +1,21 @@
-use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
-use futures_util::future::Fuse;
 use lapin::Channel;
 use lapin::options::ConfirmSelectOptions;
 use lapin::types::ShortString;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
+use super::batch::{self, After};
 use super::connect::{Link, told};
 use super::flight::Interruption;
-use super::queue::Taken;
+use super::queue::Standing;
 use super::supervisor::Supervisor;
-use super::window::Window;
+use super::waiting::{Batch, Shown};
 
-/// Publications under way on one channel.
-const WINDOW: usize = 512;
+/// Publications of one batch.
+const BATCH: usize = 256;
 /// For the goodbye of a channel.
 const GOODBYE: Duration = Duration::from_millis(500);
 /// For opening a channel.
@@ -47,141 +44,91 @@ pub(super) struct Publisher<'a> {
     pub(super) link: &'a Link,
     pub(super) told: watch::Receiver<Option<Interruption>>,
     pub(super) suspicion: &'a Notify,
-    /// One that was opened to see whether the broker answers.
-    pub(super) fresh: Option<Channel>,
-}
-
-/// What became of a channel.
-enum After {
-    /// Everything is finished, and nothing more will come.
-    Stopped,
-    /// It is closed, or something is still to come on it that nobody waits for.
-    Spent,
-    /// The same, because confirms did not come in time: the broker may be silent.
-    Silent,
-    /// The connection was lost, and why.
-    Lost(String),
+    pub(super) channel: Option<Channel>,
 }
 
 impl Publisher<'_> {
+    /// Publishes one batch after the other: whatever has gathered while the last
+    /// one was being confirmed. One event alone goes at once.
     pub(super) async fn run(mut self) -> Ended {
-        let mut tries = OPENINGS;
         loop {
-            let channel = match self.open(tries).await {
-                Ok(channel) => channel,
-                Err(ended) => return ended,
+            if let Err(ended) = self.open(OPENINGS).await {
+                return ended;
+            }
+            let queue = &self.supervisor.queue;
+            let batch = tokio::select! {
+                biased;
+                why = lost(&mut self.told) => return Ended::Lost(why),
+                batch = queue.take(BATCH) => batch,
             };
-            self.supervisor.queue.hear();
-            let limit = self.supervisor.confirm_timeout;
-            let mut window = Window::new(channel, limit);
-            let after = self.fill(&mut window).await;
-            // Whoever takes the place of this channel is to look.
-            self.supervisor.queue.pass_on();
-            tries = OPENINGS;
-            match after {
-                After::Stopped => {
-                    let goodbye = window.channel().close(200, ShortString::default());
-                    let _ = timeout(GOODBYE, goodbye).await;
-                    return Ended::Stopped;
-                }
-                After::Lost(why) => return Ended::Lost(why),
-                After::Spent => {
-                    drop(window);
+            let Some(batch) = batch else {
+                self.leave().await;
+                return Ended::Stopped;
+            };
+            match self.publish(batch).await {
+                Ok(After::Clean) => {}
+                Ok(After::Spent) => {
+                    self.channel = None;
                     self.suspicion.notify_one();
                     if self.unblocked().await {
                         return Ended::Worn;
                     }
                 }
-                // Slow, or not there at all: then nobody is to wait for it.
-                After::Silent => tries = 1,
+                Ok(After::Silent) => {
+                    self.channel = None;
+                    // Slow, or not there at all: then nobody is to wait for it.
+                    if let Err(ended) = self.open(1).await {
+                        return ended;
+                    }
+                }
+                Err(ended) => return ended,
             }
         }
     }
 
-    /// Publishes on a channel for as long as it is sound: what arrives goes out
-    /// at once, beside what is under way, up to a limit.
-    async fn fill(&mut self, window: &mut Window) -> After {
+    async fn publish(&mut self, batch: Batch) -> Result<After, Ended> {
         let queue = &self.supervisor.queue;
-        let mut interrupted = pin!(interruption(self.told.clone()));
-        let mut fresh = pin!(Fuse::terminated());
-        let mut timer = pin!(sleep(Duration::ZERO));
-        let mut armed = false;
-        loop {
-            let mut listens = false;
-            if window.is_sound() {
-                match queue.take(&window.room(WINDOW)) {
-                    Taken::Jobs(jobs) => {
-                        window.publish(jobs);
-                        continue;
-                    }
-                    Taken::Nothing => listens = true,
-                    Taken::Over if window.is_empty() => return After::Stopped,
-                    Taken::Later | Taken::Over => {}
-                }
-            } else if window.is_empty() {
-                return if window.is_late() {
-                    After::Silent
-                } else {
-                    After::Spent
+        let Batch {
+            exchange,
+            jobs,
+            trial,
+        } = batch;
+        // The channel may have been closed while nobody looked at it.
+        let channel = match self.open(1).await {
+            Ok(channel) => channel,
+            Err(ended) => {
+                let why = match &ended {
+                    Ended::Lost(why) => why.clone(),
+                    Ended::Stopped | Ended::Worn => "the channel is closed".into(),
                 };
-            }
-            if !armed && let Some(deadline) = window.deadline() {
-                timer.as_mut().reset(deadline);
-                armed = true;
-            }
-            tokio::select! {
-                biased;
-                cause = &mut interrupted => {
-                    let idle = window.is_empty();
-                    window.interrupt(&cause);
-                    match cause {
-                        Interruption::Lost(why) => return After::Lost(why),
-                        Interruption::Blocked(_) if !idle => return After::Spent,
-                        Interruption::Blocked(_) => {
-                            self.unblocked().await;
-                            interrupted.set(interruption(self.told.clone()));
-                        }
-                    }
+                for job in jobs {
+                    job.ending.tell(Err(Standing::Away(why.clone()).refusal()));
                 }
-                () = poll_fn(|context| window.poll(context)) => self.count(window),
-                opened = &mut fresh => match opened {
-                    Ok(channel) => {
-                        queue.hear();
-                        self.fresh = Some(channel);
-                    }
-                    Err::<_, String>(why) => {
-                        window.interrupt(&Interruption::Lost(why.clone()));
-                        return After::Lost(why);
-                    }
-                },
-                () = &mut timer, if armed => {
-                    armed = false;
-                    let was_late = window.is_late();
-                    window.expire(Instant::now());
-                    // Slow, or not there at all: then the others are not to wait
-                    // until they are late, too.
-                    if window.is_late() && !was_late && !window.is_empty() {
-                        fresh.set(open(self.link).fuse());
-                    }
-                }
-                () = queue.arrived(), if listens => {}
+                queue.learn(exchange, trial, Shown::Nothing);
+                return Err(ended);
             }
-        }
-    }
-
-    fn count(&self, window: &Window) {
-        if window.confirmed {
+        };
+        let limit = self.supervisor.confirm_timeout;
+        let interrupted = interruption(self.told.clone());
+        let left = batch::publish(&channel, jobs, limit, interrupted).await;
+        if left.exchange == Shown::There {
             self.supervisor.proven.store(true, Ordering::Relaxed);
         }
+        // Before it is told: who then sends again must not find it unlearned.
+        queue.learn(exchange, trial, left.exchange);
+        let after = left.channel;
+        left.tell();
+        Ok(after)
     }
 
-    /// An open channel with confirms.
+    /// An open channel with confirms: the one there is, or a fresh one.
     async fn open(&mut self, tries: u32) -> Result<Channel, Ended> {
-        if let Some(channel) = self.fresh.take()
+        if let Some(channel) = &self.channel
             && channel.status().connected()
         {
-            return Ok(channel);
+            return Ok(channel.clone());
         }
+        self.channel = None;
         let mut why = String::new();
         for number in 0..tries {
             if number > 0 {
@@ -196,11 +143,23 @@ impl Publisher<'_> {
                 opened = open(self.link) => opened,
             };
             match opened {
-                Ok(channel) => return Ok(channel),
+                Ok(channel) => {
+                    self.supervisor.queue.hear();
+                    self.channel = Some(channel.clone());
+                    return Ok(channel);
+                }
                 Err(told) => why = told,
             }
         }
         Err(Ended::Lost(why))
+    }
+
+    /// Says goodbye to the channel.
+    async fn leave(&mut self) {
+        if let Some(channel) = self.channel.take() {
+            let goodbye = channel.close(200, ShortString::default());
+            let _ = timeout(GOODBYE, goodbye).await;
+        }
     }
 
     /// Waits for as long as the broker is blocked; true if it was.

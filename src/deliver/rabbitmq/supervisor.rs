@@ -182,13 +182,14 @@ impl Supervisor {
     async fn publish(&self, link: &Link, events: impl Stream<Item = Event>) -> Ended {
         let (tell, told) = watch::channel(None);
         let suspicion = Notify::new();
+        self.queue.forget();
         let channels = (0..CHANNELS).map(|_| {
             let channel = Publisher {
                 supervisor: self,
                 link,
                 told: told.clone(),
                 suspicion: &suspicion,
-                fresh: None,
+                channel: None,
             };
             channel.run()
         });

@@ -67,7 +67,7 @@ async fn a_later_head_that_drips_is_closed_too() {
 async fn a_connection_between_requests_outlives_the_time_of_a_head() {
     let stand = Stand::start(|limits| {
         limits.header_timeout = SHORT;
-        limits.idle_timeout = 5 * SHORT;
+        limits.idle_timeout = 15 * SHORT;
     });
     let mut kept = stand.visit().await;
     assert_eq!(kept.asks("/", "").await.status, 200);

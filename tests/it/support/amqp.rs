@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
 use socket2::SockRef;
@@ -18,6 +18,8 @@ pub struct Peer {
     tags: HashMap<u16, u64>,
     /// A publication whose header or body is still to come.
     coming: Option<Published>,
+    /// What was published while something else was waited for.
+    early: VecDeque<Published>,
 }
 
 /// A message that was published.
@@ -76,6 +78,7 @@ impl Script {
             stream,
             tags: HashMap::new(),
             coming: None,
+            early: VecDeque::new(),
         };
         let mut able = Vec::new();
         for name in ["publisher_confirms", "basic.nack", "connection.blocked"] {
@@ -106,6 +109,9 @@ impl Peer {
     /// Reads on until something was published whole, answering whatever else is
     /// asked as a broker does that has everything.
     pub async fn published(&mut self) -> Published {
+        if let Some(early) = self.early.pop_front() {
+            return early;
+        }
         loop {
             let next = within("something published", self.next()).await;
             if let Some(published) = next.unwrap() {
@@ -158,6 +164,11 @@ impl Peer {
         self.method(channel, (20, 41), &[]).await;
     }
 
+    /// Says that this one is taken.
+    pub async fn confirm(&mut self, message: &Published) {
+        self.ack(message.channel, message.tag, false).await;
+    }
+
     pub async fn ack(&mut self, channel: u16, tag: u64, multiple: bool) {
         let mut arguments = tag.to_be_bytes().to_vec();
         arguments.push(u8::from(multiple));
@@ -182,12 +193,25 @@ impl Peer {
         self.write(BODY, channel, &message.body).await;
     }
 
-    /// Closes a channel over something published on it.
-    pub async fn close_channel(&mut self, channel: u16, code: u16, text: &str) {
-        let mut arguments = code.to_be_bytes().to_vec();
-        arguments.extend(short(text));
+    /// Closes the channel over a message to an exchange that is not there, up to
+    /// the answer. Nothing may be published on it behind that message.
+    pub async fn refuse(&mut self, message: &Published) {
+        let mut arguments = 404u16.to_be_bytes().to_vec();
+        arguments.extend(short("NOT_FOUND - no exchange"));
         arguments.extend([0, 60, 0, 40]);
-        self.method(channel, (20, 40), &arguments).await;
+        self.method(message.channel, (20, 40), &arguments).await;
+        loop {
+            let (kind, channel, payload) = within("a frame", self.frame()).await.unwrap();
+            let said = (kind == METHOD).then(|| method(&payload));
+            let on_it = channel == message.channel;
+            let behind = on_it && said == Some((60, 40));
+            assert!(!behind, "something was published behind it");
+            let published = self.take(kind, channel, payload).await;
+            self.early.extend(published);
+            if on_it && said == Some((20, 41)) {
+                return;
+            }
+        }
     }
 
     /// Takes nothing any more, for a reason.

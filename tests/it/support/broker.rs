@@ -21,6 +21,9 @@ use super::{before_the_next_look, within};
 /// Where Debian and most others put it.
 const BIN: &str = "/usr/lib/rabbitmq/bin";
 
+/// How long a node may take to start: minutes, where others take the machine.
+const START: Duration = Duration::from_secs(120);
+
 /// A real RabbitMQ node that nobody else uses: it can be killed, frozen, alarmed.
 /// It listens on the loopback interface alone.
 pub struct Broker {
@@ -137,12 +140,13 @@ impl Broker {
 
     /// Waits until it takes connections.
     pub async fn there(&self) {
-        within("the broker", async {
+        let looking = async {
             while self.connect().await.is_none() {
                 before_the_next_look().await;
             }
-        })
-        .await;
+        };
+        let looked = timeout(START, looking).await;
+        assert!(looked.is_ok(), "waited {START:?} for the broker");
     }
 
     /// Ends it without a word.

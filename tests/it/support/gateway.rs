@@ -502,6 +502,13 @@ impl Metrics {
         self.value("hookward_requests_total", &labels)
     }
 
+    /// How many requests of `clerk` were answered within a second, by the clock of
+    /// the gateway: what a busy machine takes from the sender is not in it.
+    pub fn within_a_second(&self) -> f64 {
+        let labels = [("source", "clerk"), ("le", "1")];
+        self.value("hookward_request_duration_seconds_bucket", &labels)
+    }
+
     /// How many requests of `clerk` were refused for this reason.
     pub fn refused(&self, reason: &str) -> f64 {
         let labels = [("source", "clerk"), ("reason", reason)];

@@ -1,16 +1,18 @@
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
 use tokio::time::Instant;
 
 use super::{deliver, until_idle};
 use crate::deliver::Kind;
 use crate::deliver::fixture::{OK, Upstream, budget, build, event};
 use crate::deliver::http::attempt::Attempt;
-use crate::deliver::http::connect::Writing;
+use crate::deliver::http::stream::Stream;
+use crate::deliver::http::wire::Wire;
 use crate::observe::AttemptOutcome;
 
 #[tokio::test]
@@ -185,20 +187,19 @@ async fn a_request_that_was_never_written_comes_back_and_goes_out_afresh() {
         event: &event,
         deadline: budget(30).deadline,
     };
-    // A connection nobody drives any more.
-    let (io, _other) = tokio::io::duplex(64);
-    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io))
-        .await
-        .unwrap();
-    drop(connection);
-    let link = http.pool.opened(sender, Writing::Flat);
+    // A connection that takes no byte any more.
+    let (stream, _other) = UnixStream::pair().unwrap();
+    let stream = stream.into_std().unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let stream = UnixStream::from_std(stream).unwrap();
+    let link = http.pool.opened(Wire::new(Stream::Unix(stream)));
     let service = async {
         let mut peer = upstream.accept().await;
         let (head, body) = peer.request().await;
         peer.write(OK).await;
         (head, body)
     };
-    let (sent, (head, body)) = tokio::join!(attempt.over(Some(link)), service);
+    let (sent, (head, body)) = tokio::join!(attempt.over(Some(link), Instant::now()), service);
     assert!(sent.is_ok());
     assert_eq!(body, event.body()[..]);
     assert_eq!(head.matches("svix-id: msg_1").count(), 1);
