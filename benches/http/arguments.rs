@@ -37,7 +37,7 @@ pub struct Arguments {
     /// One more hookward in the same rounds, to compare two builds.
     #[arg(long, value_name = "PATH")]
     pub beside: Option<PathBuf>,
-    /// Given by cargo; without it, as in `cargo test`, nothing is measured.
+    /// Given by cargo.
     #[arg(long, hide = true)]
     pub bench: bool,
 }
