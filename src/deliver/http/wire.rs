@@ -14,8 +14,8 @@ use super::stream::Stream;
 /// An open connection to a service, over which one request goes at a time.
 ///
 /// It is spoken to by whoever delivers, without a task of its own: a connection of
-/// hyper's has one, which costs two wake-ups and two hand-overs a request, and that
-/// is a fifth of all that hookward does for one. What is said here is little: a
+/// hyper's has one, which costs two wake-ups and two hand-overs a request: about 2 µs,
+/// an eighth of what hookward itself does for one. What is said here is little: a
 /// POST with its length, and the head of an answer, whose body nobody reads.
 pub(super) struct Wire {
     stream: Stream,
