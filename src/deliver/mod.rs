@@ -11,6 +11,7 @@
 //! [`KindConfig`] and one of `Kind`.
 
 mod breaker;
+mod claim;
 mod config;
 mod failure;
 mod file;

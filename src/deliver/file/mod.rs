@@ -24,12 +24,13 @@ use crate::message::Event;
 use crate::observe::{AttemptOutcome, Clock};
 
 use super::breaker::Health;
+use super::claim::Claim;
 use super::headers::Headers;
 use super::{Attempts, Budget, Failure, Reason};
 
 pub use config::FileConfig;
 
-use writer::{Claim, Job, Trouble, Writer};
+use writer::{Job, Trouble, Writer};
 
 /// A file, and the thread that writes it.
 pub(super) struct File {
@@ -91,12 +92,8 @@ impl File {
         let line = line::line(event, &Headers::default(), self.clock.now());
         let (done, mut outcome) = oneshot::channel();
         // Also when this future is dropped, a line not yet begun is not written.
-        let claim = Claim::new();
-        let job = Job {
-            line,
-            claim: claim.shared(),
-            done,
-        };
+        let (claim, turn) = Claim::new();
+        let job = Job { line, turn, done };
         if self.queue.try_send(job).is_err() {
             let full = Failure::before(AttemptOutcome::Busy, Reason::Busy);
             return (Health::Unknown, Err(full));

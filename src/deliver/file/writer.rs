@@ -4,17 +4,18 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 
 use tokio::sync::oneshot;
 
 use super::FileConfig;
+use crate::deliver::claim::Turn;
 
 /// A line that waits to be written.
 pub(super) struct Job {
     pub(super) line: Vec<u8>,
-    pub(super) claim: Arc<AtomicU8>,
+    pub(super) turn: Turn,
     pub(super) done: oneshot::Sender<Result<(), Trouble>>,
 }
 
@@ -25,40 +26,6 @@ pub(super) enum Trouble {
     NotWritten(String),
     /// It may be in the file.
     InDoubt(String),
-}
-
-/// Who has the say over a line: whoever moves it on from `WAITING`.
-pub(super) struct Claim(Arc<AtomicU8>);
-
-const WAITING: u8 = 0;
-const BEGUN: u8 = 1;
-const TAKEN_BACK: u8 = 2;
-
-impl Claim {
-    pub(super) fn new() -> Self {
-        Self(Arc::new(AtomicU8::new(WAITING)))
-    }
-
-    pub(super) fn shared(&self) -> Arc<AtomicU8> {
-        Arc::clone(&self.0)
-    }
-
-    /// Keeps the line from being written; false when it was begun.
-    pub(super) fn take_back(&self) -> bool {
-        claim(&self.0, TAKEN_BACK)
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.take_back();
-    }
-}
-
-fn claim(state: &AtomicU8, to: u8) -> bool {
-    state
-        .compare_exchange(WAITING, to, Ordering::AcqRel, Ordering::Acquire)
-        .is_ok()
 }
 
 /// Writes the lines of one file.
@@ -160,7 +127,7 @@ struct Batch {
 impl Batch {
     /// Takes a line in, unless it was taken back.
     fn take(&mut self, job: Job) {
-        if !claim(&job.claim, BEGUN) {
+        if !job.turn.begin() {
             return;
         }
         if self.lines.is_empty() {

@@ -1,9 +1,7 @@
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-
 use tokio::sync::oneshot;
 
 use crate::deliver::breaker::Health;
+use crate::deliver::claim::{Claim, Turn};
 use crate::deliver::{Failure, Reason};
 use crate::observe::AttemptOutcome;
 
@@ -39,25 +37,25 @@ impl Missed {
 pub(super) struct Job {
     pub(super) publication: Publication,
     pub(super) ending: Ending,
-    claim: Arc<AtomicU8>,
+    turn: Turn,
 }
 
 impl Job {
     /// A job, who has the say over it, and where its outcome is waited for.
     pub(super) fn new(publication: Publication) -> (Self, Claim, oneshot::Receiver<Outcome>) {
-        let claim = Arc::new(AtomicU8::new(WAITING));
+        let (claim, turn) = Claim::new();
         let (done, outcome) = oneshot::channel();
         let job = Self {
             publication,
             ending: Ending(done),
-            claim: Arc::clone(&claim),
+            turn,
         };
-        (job, Claim(claim), outcome)
+        (job, claim, outcome)
     }
 
     /// Whether it is to be published from now on: false when it was taken back.
     pub(super) fn begin(&self) -> bool {
-        claim(&self.claim, BEGUN)
+        self.turn.begin()
     }
 }
 
@@ -69,31 +67,4 @@ impl Ending {
         // Who no longer waits was told something else, or gave up.
         let _ = self.0.send(outcome);
     }
-}
-
-/// Who has the say over a publication: whoever moves it on from `WAITING`.
-/// Dropping it keeps one that was not begun from being published.
-pub(super) struct Claim(Arc<AtomicU8>);
-
-const WAITING: u8 = 0;
-const BEGUN: u8 = 1;
-const TAKEN_BACK: u8 = 2;
-
-impl Claim {
-    /// Keeps it from being published; false when it was begun.
-    pub(super) fn take_back(&self) -> bool {
-        claim(&self.0, TAKEN_BACK)
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.take_back();
-    }
-}
-
-fn claim(state: &AtomicU8, to: u8) -> bool {
-    state
-        .compare_exchange(WAITING, to, Ordering::AcqRel, Ordering::Acquire)
-        .is_ok()
 }

@@ -6,9 +6,10 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::deliver::Reason;
 use crate::deliver::breaker::Health;
+use crate::deliver::claim::Claim;
 use crate::observe::AttemptOutcome;
 
-use super::job::{Claim, Job, Missed, Outcome};
+use super::job::{Job, Missed, Outcome};
 use super::properties::Publication;
 use super::waiting::{Batch, Shown, Waiting};
 

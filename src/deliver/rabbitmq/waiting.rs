@@ -183,9 +183,9 @@ mod tests {
     use bytes::Bytes;
     use lapin::BasicProperties;
 
-    use super::super::job::Claim;
     use super::super::properties::Publication;
     use super::*;
+    use crate::deliver::claim::Claim;
 
     fn job(exchange: &str, id: &str) -> (Job, Claim) {
         let (job, claim, _) = Job::new(Publication {
