@@ -196,6 +196,11 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Frames<B> {
     async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
         while !self.body.is_end_stream() {
             let frame = match self.soon().await {
+                // A turn takes long where there is much to do: one that always
+                // brings a little is held to its time, too.
+                Some(_) if self.received > 0 && Instant::now() > self.limit() => {
+                    return Err(BodyError::Slow);
+                }
                 Some(frame) => frame,
                 None => {
                     let limit = self.limit();
@@ -401,6 +406,53 @@ mod tests {
         let told = bench.read(Some(100), [piece(3.0, 100)]).await.err();
         assert_eq!(told, Some(BodyError::Slow));
         assert_eq!(began.elapsed().as_secs(), 2);
+    }
+
+    /// A body of which one byte comes whenever it is asked for a second time.
+    struct Drip(bool);
+
+    impl HttpBody for Drip {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            self.0 = !self.0;
+            if self.0 {
+                return Poll::Pending;
+            }
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"x")))))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_drips_at_every_turn_is_held_to_its_pace_on_a_busy_machine() {
+        let bench = Bench::new(1 << 20);
+        let began = Instant::now();
+        let rules = BodyRules {
+            max_body: 1 << 20,
+            timeout: Duration::from_secs(10),
+            deadline: began + Duration::from_secs(12),
+        };
+        // Every turn takes half a second.
+        let turns = async {
+            loop {
+                tokio::time::advance(Duration::from_millis(500)).await;
+            }
+        };
+        tokio::select! {
+            body = gather(Drip(false), rules, &bench.budget) => {
+                assert_eq!(body.err(), Some(BodyError::Slow));
+            }
+            () = turns => {}
+        }
+        assert!(
+            began.elapsed() < Duration::from_secs(4),
+            "{:?}",
+            began.elapsed()
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -43,7 +43,8 @@ pub(super) enum Broken {
 /// less than the second buffer of a vectored write (bytes).
 const FLAT: usize = 16 * 1024;
 
-/// The largest head of an answer, and the most that is read at once (bytes).
+/// The largest head of an answer with the interim ones before it, and the most that is
+/// read at once (bytes).
 const ANSWER: usize = 64 * 1024;
 
 /// What is read at once of an answer that nobody expects to be long (bytes).
@@ -97,6 +98,7 @@ impl Wire {
             failed: None,
         };
         let (stream, read, timer) = (&mut self.stream, &mut self.read, &mut self.timer);
+        let mut left = ANSWER;
         let answered = poll_fn(|context| {
             // An answer may come before all of the request is out.
             if let Poll::Ready(Err(error)) = sending.poll(stream, context) {
@@ -105,7 +107,7 @@ impl Wire {
                 }
                 sending.failed = Some(error);
             }
-            let Poll::Ready(reply) = poll_reply(stream, read, context) else {
+            let Poll::Ready(reply) = poll_reply(stream, read, &mut left, context) else {
                 return poll_late(timer, deadline, context).map(Err);
             };
             Poll::Ready(reply.map_err(|why| {
@@ -199,20 +201,25 @@ impl Sending<'_> {
     }
 }
 
+/// Reads the head of the answer, and what comes before it, of which `left` may still
+/// come (bytes): what never ends would never let the deadline be looked at.
 fn poll_reply(
     stream: &mut Stream,
     read: &mut BytesMut,
+    left: &mut usize,
     context: &mut Context<'_>,
 ) -> Poll<Result<Reply, String>> {
     loop {
         let came = ready!(poll_read(stream, read, READ, context));
-        if came.map_err(|error| error.to_string())? == 0 {
+        let came = came.map_err(|error| error.to_string())?;
+        if came == 0 {
             return Poll::Ready(Err("it was closed".into()));
         }
         if let Some(reply) = Reply::take(read)? {
             return Poll::Ready(Ok(reply));
         }
-        if read.len() > ANSWER {
+        *left = left.saturating_sub(came);
+        if *left == 0 {
             return Poll::Ready(Err("the head of its answer has no end".into()));
         }
     }

@@ -1,8 +1,9 @@
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixListener;
 
 use super::{deliver, deliver_event, pool, status};
 use crate::deliver::Reason;
-use crate::deliver::fixture::{ID, NOW, OK, Peer, Upstream, build, event};
+use crate::deliver::fixture::{ID, NOW, OK, PATIENCE, Peer, Upstream, build, event};
 use crate::key::SigningKey;
 use crate::observe::AttemptOutcome;
 
@@ -129,6 +130,21 @@ async fn interim_answers_are_skipped() {
     };
     let (sent, _peer) = tokio::join!(deliver(&built), service);
     sent.unwrap();
+}
+
+#[tokio::test]
+async fn interim_answers_without_end_are_given_up() {
+    let upstream = Upstream::listen().await;
+    let built = build(&upstream.config(""));
+    let service = async {
+        let mut peer = upstream.accept().await;
+        peer.request().await;
+        let many = "HTTP/1.1 100 Continue\r\n\r\n".repeat(1000);
+        while peer.0.write_all(many.as_bytes()).await.is_ok() {}
+    };
+    let both = async { tokio::join!(deliver(&built), service) };
+    let (sent, ()) = tokio::time::timeout(PATIENCE, both).await.unwrap();
+    assert_eq!(sent.unwrap_err().outcome, AttemptOutcome::Unconfirmed);
 }
 
 #[tokio::test]
