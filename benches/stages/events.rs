@@ -4,8 +4,8 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput};
+use hookward::message::Headers;
 use hookward::source::TypeRule;
-use http::HeaderMap;
 
 /// The yardstick: what skips all but the type, and still reads the whole text.
 #[derive(serde::Deserialize)]
@@ -21,7 +21,7 @@ pub fn measure(criterion: &mut Criterion) {
         ("600 bytes, 120 deep", nested()),
         ("256 KiB, type first", first(256 * 1024)),
     ];
-    let (rule, headers) = (TypeRule::default(), HeaderMap::new());
+    let (rule, headers) = (TypeRule::default(), Headers::default());
     let mut group = criterion.benchmark_group("type");
     for (name, body) in bodies {
         let body = Bytes::from(body);

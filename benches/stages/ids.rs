@@ -10,7 +10,6 @@ use hookward::gateway::{Answer, Outcome};
 use hookward::ledger::{BodyDigest, Claim, Ledger, LedgerConfig, Reserved};
 use hookward::message::MessageId;
 use hookward::observe::{Clock, Metrics};
-use http::HeaderValue;
 
 use crate::resident::resident;
 
@@ -146,10 +145,10 @@ impl Ids {
     }
 
     fn claim(&self, number: usize) -> Claim {
-        let id = HeaderValue::from_str(&format!("msg_{number:027}")).unwrap();
+        let id = format!("msg_{number:027}");
         Claim {
             source: Arc::clone(&self.source),
-            id: MessageId::parse(&id).unwrap(),
+            id: MessageId::parse(id.into()).unwrap(),
             body: BodyDigest::of(&number.to_le_bytes()),
             signed: 1_649_367_553,
             window: Duration::from_secs(600),

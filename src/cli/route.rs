@@ -3,13 +3,12 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use clap::Args;
-use http::HeaderMap;
 
 use super::print::{Complaint, Exit, Print};
 use super::{body, signing};
 use crate::config::{Config, Origin, Route as Rule, Source};
 use crate::deliver::DestinationConfig;
-use crate::message::EventType;
+use crate::message::{EventType, Headers};
 use crate::route::{Plan, Router};
 use crate::setting::SecretReader;
 use crate::source::Unmatched;
@@ -160,7 +159,7 @@ fn typed(source: &Source, body: &Bytes) -> Result<Option<EventType>, Complaint> 
         ))
         .hint("give it with `--type`"));
     }
-    Ok(rule.event_type(body, &HeaderMap::new()))
+    Ok(rule.event_type(body, &Headers::default()))
 }
 
 /// A rule in a few words: where it was written, and what it takes.

@@ -51,14 +51,15 @@ impl Signer {
             .iter()
             .filter_map(|key| key.sign(id.as_str(), timestamp.seconds(), body))
             .collect();
-        // Base64, commas and spaces are always a header value.
-        let signature = HeaderValue::try_from(tokens.join(" "))
-            .unwrap_or_else(|_| HeaderValue::from_static(""));
-        let name = HeaderName::from_static;
+        let header = |name, text: &str| {
+            // Visible ASCII, and spaces between signatures, are always a header value.
+            let value = HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""));
+            (HeaderName::from_static(name), value)
+        };
         [
-            (name(self.family.id()), id.header()),
-            (name(self.family.timestamp()), timestamp.header()),
-            (name(self.family.signature()), signature),
+            header(self.family.id(), id.as_str()),
+            header(self.family.timestamp(), timestamp.as_str()),
+            header(self.family.signature(), &tokens.join(" ")),
         ]
     }
 }
@@ -93,23 +94,15 @@ pub(super) fn new_id() -> MessageId {
 
 /// Takes an id given as `--id`; for clap.
 pub(super) fn id(text: &str) -> Result<MessageId, String> {
-    HeaderValue::from_str(text)
-        .ok()
-        .as_ref()
-        .and_then(MessageId::parse)
+    MessageId::parse(text.to_owned().into())
         .ok_or_else(|| "an id is 1 to 255 visible ASCII characters without `.`".into())
 }
 
 /// Takes a timestamp given as `--timestamp`; for clap.
 pub(super) fn timestamp(text: &str) -> Result<Timestamp, String> {
-    HeaderValue::from_str(text)
-        .ok()
-        .as_ref()
-        .and_then(Timestamp::parse)
-        .ok_or_else(|| {
-            "a timestamp is seconds since the Unix epoch, 1 to 12 digits without a leading zero"
-                .into()
-        })
+    Timestamp::parse(text.as_bytes()).ok_or_else(|| {
+        "a timestamp is seconds since the Unix epoch, 1 to 12 digits without a leading zero".into()
+    })
 }
 
 /// The timestamp of a message signed at `time`.

@@ -4,11 +4,12 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use clap::Args;
-use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::print::{Complaint, Exit, Print};
 use super::{body, signing};
-use crate::message::{Origin, Protocol, Received, RequestId, Verified};
+use crate::message::{
+    Headers, Origin, Protocol, Received, RequestId, Verified, is_header_name, is_header_value,
+};
 use crate::observe::Metrics;
 use crate::setting::{OffOr, Secret};
 use crate::verify::{Diagnosis, NamedKey, Rejection, Verifier, VerifyConfig, VerifyKeys, diagnose};
@@ -51,7 +52,7 @@ impl Verify {
         let metrics = Metrics::new()
             .map_err(|error| Complaint::failed(format!("cannot prepare the check: {error}")))?;
         let verifier = Verifier::new(&config, |key| metrics.key("verify", key));
-        let headers = self.header_map()?;
+        let headers = self.headers()?;
         let body = body::read(self.body.as_ref(), print)?;
         let now = self.at.unwrap_or_else(SystemTime::now);
         let Err(rejection) = prove(&verifier, headers, body.clone(), now) else {
@@ -90,25 +91,25 @@ impl Verify {
         })
     }
 
-    fn header_map(&self) -> Result<HeaderMap, Complaint> {
-        let mut map = HeaderMap::new();
+    fn headers(&self) -> Result<Headers, Complaint> {
         for (name, value) in &self.headers {
-            let bad = |what| Complaint::usage(format!("`--header` holds {what}"));
-            map.append(
-                HeaderName::from_bytes(name.as_bytes())
-                    .map_err(|_| bad("something before `:` that is not a header name"))?,
-                HeaderValue::from_bytes(value.as_bytes())
-                    .map_err(|_| bad("a value with control characters"))?,
-            );
+            let bad = |what| Err(Complaint::usage(format!("`--header` holds {what}")));
+            if !is_header_name(name.as_bytes()) {
+                return bad("something before `:` that is not a header name");
+            }
+            if !is_header_value(value.as_bytes()) {
+                return bad("a value with control characters");
+            }
         }
-        Ok(map)
+        let pairs = self.headers.iter();
+        Ok(pairs.map(|(name, value)| (name, value)).collect())
     }
 }
 
 /// Takes the way of the server: head first, then the signatures.
 fn prove(
     verifier: &Verifier,
-    headers: HeaderMap,
+    headers: Headers,
     body: Bytes,
     now: SystemTime,
 ) -> Result<Verified, Rejection> {

@@ -95,7 +95,7 @@ impl<L: Line> Handling<'_, L> {
 
     fn given_up(&self, message: &Message, began: Instant) {
         let mut ids = Family::ALL.iter();
-        let id = ids.find_map(|family| MessageId::parse(message.headers.get(family.id())?));
+        let id = ids.find_map(|family| MessageId::parse(message.headers.get(family.id())?.share()));
         tracing::error!(
             source = self.source,
             id = id.as_ref().map(MessageId::as_str),

@@ -1,13 +1,22 @@
-use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use std::borrow::Cow;
+
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 
-use crate::message::Family;
+use crate::message::{Family, Headers, is_header_name, is_header_value};
 
 /// Headers taken over besides those of the signature; as many as of a request.
 const MOST: usize = 100;
+
+/// The two that a message has properties for.
+const CONTENT_TYPE: &str = "content-type";
+const CONTENT_ENCODING: &str = "content-encoding";
+
+/// It would say what is between the sender and us, and there is no such hop.
+const CONNECTION: &str = "connection";
+
+/// A name and a value, both in their form.
+type Pair<'a> = (&'a str, Cow<'a, [u8]>);
 
 /// The headers of a message, as those of a request: the two properties that HTTP
 /// has headers for, and every header that is a text.
@@ -16,61 +25,55 @@ const MOST: usize = 100;
 /// bytes, or a time as a whole number. What cannot be a header is left out, but never
 /// one of the signature: that one stands there without a value, so that the message
 /// is malformed, and not one signed under the other family.
-pub(super) fn of(properties: &BasicProperties) -> HeaderMap {
-    let mut map = HeaderMap::new();
-    if let Some(table) = properties.headers() {
-        signature(table, &mut map);
-        others(table, &mut map);
-    }
-    for (name, value) in [
+pub(super) fn of(properties: &BasicProperties) -> Headers {
+    let told = [
         (CONTENT_TYPE, properties.content_type()),
         (CONTENT_ENCODING, properties.content_encoding()),
-    ] {
-        let value = value.as_ref().map(|text| text.as_str().as_bytes());
-        if let Some(value) = value.and_then(|text| HeaderValue::from_bytes(text).ok()) {
-            map.insert(name, value);
-        }
+    ];
+    let told = told.into_iter().filter_map(|(name, value)| {
+        let value = value.as_ref()?.as_str().as_bytes();
+        is_header_value(value).then_some((name, Cow::Borrowed(value)))
+    });
+    let mut pairs: Vec<Pair<'_>> = told.collect();
+    if let Some(table) = properties.headers() {
+        others(table, &mut pairs);
+        signature(table, &mut pairs);
     }
-    map
+    pairs.into_iter().collect()
 }
 
-fn signature(table: &FieldTable, map: &mut HeaderMap) {
+fn signature<'a>(table: &'a FieldTable, pairs: &mut Vec<Pair<'a>>) {
     for (name, value) in table.inner() {
         if let Some(name) = of_a_family(name.as_str()) {
-            let value = text(value).unwrap_or(HeaderValue::from_static(""));
-            // The map cannot be full: a table has each spelling of a name once, and
-            // fits into a frame.
-            let _ = map.try_append(name, value);
+            pairs.push((name, text(value).unwrap_or_default()));
         }
     }
 }
 
-fn others(table: &FieldTable, map: &mut HeaderMap) {
-    let mut taken = 0;
+/// Adds those that are not there already as properties.
+fn others<'a>(table: &'a FieldTable, pairs: &mut Vec<Pair<'a>>) {
+    let properties = pairs.len();
     for (name, value) in table.inner() {
         let name = name.as_str();
-        if taken == MOST {
+        if pairs.len() == properties + MOST {
             break;
         }
-        if of_a_family(name).is_some() || is_ours(name) {
-            continue;
-        }
-        let name = HeaderName::from_bytes(name.as_bytes());
-        if let (Ok(name), Some(value)) = (name, text(value))
-            // It would say what is between the sender and us, and there is no such hop.
-            && name != CONNECTION
-            && map.try_append(name, value).is_ok()
+        let is_told = |(told, _): &Pair<'_>| name.eq_ignore_ascii_case(told);
+        if of_a_family(name).is_none()
+            && !is_ours(name)
+            && !name.eq_ignore_ascii_case(CONNECTION)
+            && !pairs[..properties].iter().any(is_told)
+            && is_header_name(name.as_bytes())
+            && let Some(value) = text(value)
         {
-            taken += 1;
+            pairs.push((name, value));
         }
     }
 }
 
-fn of_a_family(name: &str) -> Option<HeaderName> {
+fn of_a_family(name: &str) -> Option<&'static str> {
     let mut names = Family::ALL.iter().flat_map(|family| family.names());
-    names
-        .find(|known| name.eq_ignore_ascii_case(known))
-        .map(HeaderName::from_static)
+    names.find(|known| name.eq_ignore_ascii_case(known))
 }
 
 /// What only hookward says, and what another one said of its own source.
@@ -80,42 +83,53 @@ fn is_ours(name: &str) -> bool {
 }
 
 /// A value as a header; none where it is no text and no whole number.
-fn text(value: &AMQPValue) -> Option<HeaderValue> {
-    let bytes = |bytes: &[u8]| HeaderValue::from_maybe_shared(Bytes::copy_from_slice(bytes)).ok();
-    match value {
-        AMQPValue::LongString(text) => bytes(text.as_bytes()),
-        AMQPValue::ShortString(text) => bytes(text.as_str().as_bytes()),
-        AMQPValue::ByteArray(array) => bytes(array.as_slice()),
-        AMQPValue::ShortShortInt(number) => Some(i16::from(*number).into()),
-        AMQPValue::ShortShortUInt(number) => Some(u16::from(*number).into()),
-        AMQPValue::ShortInt(number) => Some((*number).into()),
-        AMQPValue::ShortUInt(number) => Some((*number).into()),
-        AMQPValue::LongInt(number) => Some((*number).into()),
-        AMQPValue::LongUInt(number) => Some((*number).into()),
-        AMQPValue::LongLongInt(number) => Some((*number).into()),
-        AMQPValue::Timestamp(number) => Some((*number).into()),
+fn text(value: &AMQPValue) -> Option<Cow<'_, [u8]>> {
+    let text = match value {
+        AMQPValue::LongString(text) => Cow::Borrowed(text.as_bytes()),
+        AMQPValue::ShortString(text) => Cow::Borrowed(text.as_str().as_bytes()),
+        AMQPValue::ByteArray(array) => Cow::Borrowed(array.as_slice()),
+        AMQPValue::ShortShortInt(number) => digits(number),
+        AMQPValue::ShortShortUInt(number) => digits(number),
+        AMQPValue::ShortInt(number) => digits(number),
+        AMQPValue::ShortUInt(number) => digits(number),
+        AMQPValue::LongInt(number) => digits(number),
+        AMQPValue::LongUInt(number) => digits(number),
+        AMQPValue::LongLongInt(number) => digits(number),
+        AMQPValue::Timestamp(number) => digits(number),
         AMQPValue::Boolean(_)
         | AMQPValue::Float(_)
         | AMQPValue::Double(_)
         | AMQPValue::DecimalValue(_)
         | AMQPValue::FieldArray(_)
         | AMQPValue::FieldTable(_)
-        | AMQPValue::Void => None,
-    }
+        | AMQPValue::Void => return None,
+    };
+    is_header_value(&text).then_some(text)
+}
+
+fn digits(number: &impl ToString) -> Cow<'static, [u8]> {
+    number.to_string().into_bytes().into()
 }
 
 #[cfg(test)]
 mod tests {
+    use http::{HeaderName, HeaderValue};
     use lapin::types::{ByteArray, FieldArray, LongString, ShortString};
     use proptest::prelude::*;
 
     use super::*;
 
+    /// The values of a name, as texts.
+    fn told<'a>(headers: &'a Headers, name: &str) -> Vec<&'a str> {
+        let values = headers.all(name);
+        values.map(|value| value.to_str().unwrap()).collect()
+    }
+
     fn long(text: &str) -> AMQPValue {
         AMQPValue::LongString(text.into())
     }
 
-    fn converted(headers: impl IntoIterator<Item = (ShortString, AMQPValue)>) -> HeaderMap {
+    fn converted(headers: impl IntoIterator<Item = (ShortString, AMQPValue)>) -> Headers {
         let mut table = FieldTable::default();
         for (name, value) in headers {
             table.insert(name, value);
@@ -125,7 +139,7 @@ mod tests {
 
     #[test]
     fn every_way_to_write_a_text_is_read() {
-        let map = converted([
+        let headers = converted([
             ("a".into(), long("long")),
             ("b".into(), AMQPValue::ShortString("short".into())),
             ("c".into(), AMQPValue::ByteArray(b"bytes".as_slice().into())),
@@ -146,7 +160,7 @@ mod tests {
             ("f", "-7"),
             ("g", "4294967295"),
         ] {
-            assert_eq!(map[name], value);
+            assert_eq!(told(&headers, name), [value]);
         }
     }
 
@@ -159,18 +173,16 @@ mod tests {
             .with_headers(table)
             .with_content_type("application/json".into())
             .with_content_encoding("a\nb".into());
-        let map = of(&properties);
-        assert_eq!(map[CONTENT_TYPE], "application/json");
-        assert_eq!(
-            map[CONTENT_ENCODING], "br",
-            "a property that is no header is none"
-        );
-        assert_eq!(map.len(), 2);
+        let headers = of(&properties);
+        assert_eq!(told(&headers, CONTENT_TYPE), ["application/json"]);
+        let encoding = told(&headers, CONTENT_ENCODING);
+        assert_eq!(encoding, ["br"], "a property that is no header is none");
+        assert_eq!(headers.iter().count(), 2);
     }
 
     #[test]
     fn what_is_ours_or_between_two_hops_is_left_out() {
-        let map = converted([
+        let headers = converted([
             ("hookward-source".into(), long("forged")),
             ("Hookward-Anything".into(), long("forged")),
             ("connection".into(), long("content-type")),
@@ -179,7 +191,8 @@ mod tests {
             ("a b".into(), long("no name")),
             ("".into(), long("no name")),
         ]);
-        assert_eq!(map.keys().collect::<Vec<_>>(), ["hookwards"]);
+        let names: Vec<_> = headers.iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["hookwards"]);
     }
 
     #[test]
@@ -193,28 +206,28 @@ mod tests {
             long("a\r\nb"),
             AMQPValue::ByteArray(ByteArray::from(b"\0".as_slice())),
         ] {
-            let map = converted([("svix-id".into(), value.clone()), ("other".into(), value)]);
-            assert_eq!(map["svix-id"], "");
-            assert_eq!(map.len(), 1);
+            let headers = converted([("svix-id".into(), value.clone()), ("other".into(), value)]);
+            assert_eq!(told(&headers, "svix-id"), [""]);
+            assert_eq!(headers.iter().count(), 1);
         }
     }
 
     #[test]
     fn two_spellings_of_a_name_are_two_headers() {
-        let map = converted([
+        let headers = converted([
             ("Svix-Id".into(), long("a")),
             ("svix-id".into(), long("b")),
             ("SVIX-ID".into(), long("c")),
         ]);
-        assert_eq!(map.get_all("svix-id").iter().count(), 3);
+        assert_eq!(headers.all("svix-id").count(), 3);
     }
 
     #[test]
     fn a_crowd_of_headers_does_not_push_the_signature_out() {
         let crowd = (0..40_000).map(|number| (format!("a{number}").into(), long("x")));
-        let map = converted(crowd.chain([("webhook-id".into(), long("msg_1"))]));
-        assert_eq!(map["webhook-id"], "msg_1");
-        assert_eq!(map.len(), MOST + 1);
+        let headers = converted(crowd.chain([("webhook-id".into(), long("msg_1"))]));
+        assert_eq!(told(&headers, "webhook-id"), ["msg_1"]);
+        assert_eq!(headers.iter().count(), MOST + 1);
     }
 
     fn any_value() -> impl Strategy<Value = AMQPValue> {
@@ -261,12 +274,15 @@ mod tests {
                 }
             }
             let entries = entries.into_iter();
-            let map = converted(entries.map(|(name, value)| (name.into(), value)));
-            prop_assert!(map.keys().all(|name| !name.as_str().starts_with("hookward-")));
-            prop_assert!(!map.contains_key(CONNECTION));
-            let family = map.keys().filter(|name| of_a_family(name.as_str()).is_some());
-            let there: usize = family.map(|name| map.get_all(name).iter().count()).sum();
-            prop_assert_eq!(there, spelled.len(), "each signature header counts");
+            let headers = converted(entries.map(|(name, value)| (name.into(), value)));
+            for (name, value) in headers.iter() {
+                prop_assert!(!name.to_lowercase().starts_with("hookward-"));
+                prop_assert!(HeaderName::from_bytes(name.as_bytes()).is_ok());
+                prop_assert!(HeaderValue::from_bytes(value.as_bytes()).is_ok());
+            }
+            prop_assert!(!headers.contains(CONNECTION));
+            let family = headers.iter().filter(|(name, _)| of_a_family(name).is_some());
+            prop_assert_eq!(family.count(), spelled.len(), "each signature header counts");
         }
     }
 }

@@ -29,11 +29,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::HeaderMap;
 use tokio_util::sync::CancellationToken;
 
 pub use config::QueueConfig;
 pub use supervisor::{Consumer, Standing};
+
+use crate::message::Headers;
 
 /// Where messages are taken to: the line that proves and delivers them.
 pub trait Line: Send + Sync + 'static {
@@ -73,7 +74,7 @@ pub enum Verdict {
 /// A message of a queue, as often as it is tried.
 pub struct Message {
     /// Its headers, as those of a request.
-    pub headers: HeaderMap,
+    pub headers: Headers,
     /// Its body, the very bytes.
     pub body: Bytes,
     /// When it was taken out of the queue: it counts as fresh or stale as of then,
@@ -88,7 +89,7 @@ pub struct Message {
 
 impl Message {
     /// A message that nobody has accepted yet.
-    pub fn new(headers: HeaderMap, body: Bytes, arrived: SystemTime, share: Share) -> Self {
+    pub fn new(headers: Headers, body: Bytes, arrived: SystemTime, share: Share) -> Self {
         Self {
             headers,
             body,

@@ -16,18 +16,16 @@ use crate::setting::{Name, Place, Reader, SecretReader};
 
 use super::{Budget, CircuitState, Destination, DestinationConfig, Means};
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
-
 use crate::message::{
     Envelope, Event, EventType, Family, MessageId, Origin, Protocol, Received, RequestId,
     Timestamp, Verified,
 };
+use bytes::Bytes;
 
 /// An event in the making.
 pub(super) struct Made {
     pub(super) family: Family,
-    pub(super) headers: HeaderMap,
+    pub(super) headers: Vec<(&'static str, &'static str)>,
     pub(super) body: Bytes,
     pub(super) client: Option<std::net::IpAddr>,
     pub(super) event_type: Option<&'static str>,
@@ -40,7 +38,7 @@ pub(super) const TIMESTAMP: u64 = 1_649_367_553;
 pub(super) fn event() -> Made {
     Made {
         family: Family::Svix,
-        headers: HeaderMap::new(),
+        headers: Vec::new(),
         body: Bytes::from_static(b"{\"type\":\"user.created\"}"),
         client: Some([192, 0, 2, 7].into()),
         event_type: Some("user.created"),
@@ -51,10 +49,7 @@ pub(super) fn event() -> Made {
 impl Made {
     /// Adds a header as the sender sent it.
     pub(super) fn header(mut self, name: &'static str, value: &'static str) -> Self {
-        self.headers.append(
-            HeaderName::from_static(name),
-            HeaderValue::from_static(value),
-        );
+        self.headers.push((name, value));
         self
     }
 
@@ -82,9 +77,9 @@ impl Made {
     fn envelope(&self) -> Envelope {
         Envelope {
             family: self.family,
-            id: MessageId::parse(&HeaderValue::from_static(ID)).unwrap(),
-            timestamp: Timestamp::parse(&HeaderValue::from(TIMESTAMP)).unwrap(),
-            signature: HeaderValue::from_static("v1,c2lnbmF0dXJl"),
+            id: MessageId::parse(ID.into()).unwrap(),
+            timestamp: Timestamp::parse(TIMESTAMP.to_string().as_bytes()).unwrap(),
+            signature: "v1,c2lnbmF0dXJl".into(),
         }
     }
 
@@ -97,7 +92,7 @@ impl Made {
                 protocol: Some(Protocol::Https),
             },
             envelope,
-            headers: self.headers,
+            headers: self.headers.into_iter().collect(),
             body: self.body,
         }
     }

@@ -2,12 +2,11 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderName, USER_AGENT};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
 use crate::key::SigningKey;
-use crate::message::{Event, Family};
+use crate::message::{self, Event};
 
 /// What a destination's headers are made of besides the event (contract §6).
 #[derive(Default)]
@@ -22,88 +21,64 @@ pub(super) struct Headers {
     pub(super) sign: Option<SigningKey>,
 }
 
-static SOURCE: HeaderName = HeaderName::from_static("hookward-source");
-static ID: HeaderName = HeaderName::from_static("hookward-id");
-static TYPE: HeaderName = HeaderName::from_static("hookward-type");
-static KEY: HeaderName = HeaderName::from_static("hookward-key");
-static REQUEST: HeaderName = HeaderName::from_static("hookward-request");
-static RESEND: HeaderName = HeaderName::from_static("hookward-resend");
-static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-
-static SVIX: [HeaderName; 3] = [
-    HeaderName::from_static("svix-id"),
-    HeaderName::from_static("svix-timestamp"),
-    HeaderName::from_static("svix-signature"),
-];
-static WEBHOOK: [HeaderName; 3] = [
-    HeaderName::from_static("webhook-id"),
-    HeaderName::from_static("webhook-timestamp"),
-    HeaderName::from_static("webhook-signature"),
-];
+const SOURCE: &str = "hookward-source";
+const ID: &str = "hookward-id";
+const TYPE: &str = "hookward-type";
+const KEY: &str = "hookward-key";
+const REQUEST: &str = "hookward-request";
+const RESEND: &str = "hookward-resend";
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+const FORWARDED_FOR: &str = "x-forwarded-for";
+const FORWARDED_PROTO: &str = "x-forwarded-proto";
 
 /// Taken over by every destination, once, the first: they have a single value by
 /// their standard.
-static SINGLE: [HeaderName; 3] = [
-    CONTENT_TYPE,
-    USER_AGENT,
-    HeaderName::from_static("traceparent"),
-];
+const SINGLE: [&str; 3] = ["content-type", "user-agent", "traceparent"];
 
 /// Taken over by every destination, whole.
-static LISTS: [HeaderName; 2] = [CONTENT_ENCODING, HeaderName::from_static("tracestate")];
+const LISTS: [&str; 2] = ["content-encoding", "tracestate"];
+
+/// Names what is between the sender and us.
+const CONNECTION: &str = "connection";
 
 impl Headers {
-    /// The headers of one attempt, each handed to `put`. `now` is asked only where
-    /// the family is signed anew.
+    /// The headers of one attempt, each handed to `put`, its name in lower case. `now`
+    /// is asked only where the family is signed anew.
     ///
-    /// They are handed on one by one, and not as a map: an HTTP destination writes
-    /// them where they go out, and a map of them cost more than all of that.
+    /// They are handed on one by one, and not as a map: a destination writes them
+    /// where they go out, and a map of them cost more than all of that.
     pub(super) fn each(
         &self,
         event: &Event,
         now: impl FnOnce() -> SystemTime,
-        mut put: impl FnMut(&HeaderName, &[u8]),
+        mut put: impl FnMut(&str, &[u8]),
     ) {
         if let Some(host) = &self.host {
-            put(&HOST, host.as_bytes());
+            put("host", host.as_bytes());
         }
         self.taken_over(event.headers(), &mut put);
         self.family(event, now, &mut put);
         ours(event, &mut put);
         for (name, value) in &self.configured {
-            put(name, value.as_bytes());
+            put(name.as_str(), value.as_bytes());
         }
-    }
-
-    /// The same as a map.
-    pub(super) fn of(&self, event: &Event, now: impl FnOnce() -> SystemTime) -> HeaderMap {
-        let mut map = HeaderMap::new();
-        self.each(event, now, |name, value| {
-            // All of them were parts of a header, or are by their form.
-            if let Ok(value) = HeaderValue::from_bytes(value) {
-                map.append(name, value);
-            }
-        });
-        map
     }
 
     /// What the sender sent and may say, but for what is configured in its place.
-    fn taken_over(&self, headers: &HeaderMap, put: &mut impl FnMut(&HeaderName, &[u8])) {
+    fn taken_over(&self, headers: &message::Headers, put: &mut impl FnMut(&str, &[u8])) {
         let sent = Sent {
             headers,
-            names_some: headers.contains_key(CONNECTION),
+            names_some: headers.contains(CONNECTION),
             configured: &self.configured,
         };
-        for name in &SINGLE {
+        for name in SINGLE {
             sent.first(name, put);
         }
-        for name in &LISTS {
+        for name in LISTS {
             sent.all(name, put);
         }
         for name in &self.forward {
-            sent.all(name, put);
+            sent.all(name.as_str(), put);
         }
     }
 
@@ -113,18 +88,18 @@ impl Headers {
         &self,
         event: &Event,
         now: impl FnOnce() -> SystemTime,
-        put: &mut impl FnMut(&HeaderName, &[u8]),
+        put: &mut impl FnMut(&str, &[u8]),
     ) {
         let Some(proof) = event.proof() else {
             if let Some(unproven) = event.unproven_envelope() {
-                let [id, timestamp, signature] = names(unproven.family);
+                let [id, timestamp, signature] = unproven.family.names();
                 put(id, unproven.id.as_str().as_bytes());
                 put(timestamp, unproven.timestamp.as_str().as_bytes());
-                put(signature, unproven.signature.as_bytes());
+                put(signature, &unproven.signature);
             }
             return;
         };
-        let [id, timestamp, signature] = names(proof.family());
+        let [id, timestamp, signature] = proof.family().names();
         put(id, proof.id().as_str().as_bytes());
         let anew = self.sign.as_ref().and_then(|key| {
             let seconds = now()
@@ -141,48 +116,41 @@ impl Headers {
             }
             None => {
                 put(timestamp, proof.timestamp().as_str().as_bytes());
-                put(signature, proof.signature().as_bytes());
+                put(signature, proof.signature());
             }
         }
     }
 }
 
-fn names(family: Family) -> &'static [HeaderName; 3] {
-    match family {
-        Family::Svix => &SVIX,
-        Family::Webhook => &WEBHOOK,
-    }
-}
-
 /// What hookward itself says of the event.
-fn ours(event: &Event, put: &mut impl FnMut(&HeaderName, &[u8])) {
-    put(&SOURCE, event.source().as_bytes());
+fn ours(event: &Event, put: &mut impl FnMut(&str, &[u8])) {
+    put(SOURCE, event.source().as_bytes());
     if let Some(id) = event.id() {
         let (source, id) = (event.source(), id.as_str());
         let mut key: SmallVec<[u8; 128]> = SmallVec::with_capacity(source.len() + 1 + id.len());
         key.extend_from_slice(source.as_bytes());
         key.push(b':');
         key.extend_from_slice(id.as_bytes());
-        put(&IDEMPOTENCY_KEY, &key);
+        put(IDEMPOTENCY_KEY, &key);
         put(
-            &KEY,
+            KEY,
             event.proof().map_or("", |proof| proof.key()).as_bytes(),
         );
-        put(&ID, id.as_bytes());
+        put(ID, id.as_bytes());
     }
     if let Some(event_type) = event.event_type() {
-        put(&TYPE, event_type.as_str().as_bytes());
+        put(TYPE, event_type.as_str().as_bytes());
     }
-    put(&REQUEST, event.origin().request.as_str().as_bytes());
+    put(REQUEST, event.origin().request.as_str().as_bytes());
     if let Some(client) = event.origin().client {
         let mut text = [0; ADDRESS];
-        put(&FORWARDED_FOR, address(client, &mut text));
+        put(FORWARDED_FOR, address(client, &mut text));
     }
     if let Some(protocol) = event.origin().protocol {
-        put(&FORWARDED_PROTO, protocol.as_str().as_bytes());
+        put(FORWARDED_PROTO, protocol.as_str().as_bytes());
     }
     if event.is_resend() {
-        put(&RESEND, b"true");
+        put(RESEND, b"true");
     }
 }
 
@@ -201,13 +169,13 @@ fn address(client: IpAddr, text: &mut [u8; ADDRESS]) -> &[u8] {
 /// What the sender sent, less what its Connection header names, and what is
 /// configured.
 struct Sent<'a> {
-    headers: &'a HeaderMap,
+    headers: &'a message::Headers,
     names_some: bool,
     configured: &'a [(HeaderName, HeaderValue)],
 }
 
 impl Sent<'_> {
-    fn first(&self, name: &HeaderName, put: &mut impl FnMut(&HeaderName, &[u8])) {
+    fn first(&self, name: &str, put: &mut impl FnMut(&str, &[u8])) {
         if let Some(value) = self.headers.get(name)
             && !self.is_left_out(name)
         {
@@ -215,8 +183,8 @@ impl Sent<'_> {
         }
     }
 
-    fn all(&self, name: &HeaderName, put: &mut impl FnMut(&HeaderName, &[u8])) {
-        let mut values = self.headers.get_all(name).iter().peekable();
+    fn all(&self, name: &str, put: &mut impl FnMut(&str, &[u8])) {
+        let mut values = self.headers.all(name).peekable();
         if values.peek().is_none() || self.is_left_out(name) {
             return;
         }
@@ -225,7 +193,7 @@ impl Sent<'_> {
         }
     }
 
-    fn is_left_out(&self, name: &HeaderName) -> bool {
+    fn is_left_out(&self, name: &str) -> bool {
         self.configured
             .iter()
             .any(|(configured, _)| configured == name)
@@ -233,30 +201,39 @@ impl Sent<'_> {
     }
 
     /// RFC 9110 §7.6.1: what Connection names is between the sender and us.
-    fn is_for_us_alone(&self, name: &HeaderName) -> bool {
+    fn is_for_us_alone(&self, name: &str) -> bool {
         self.names_some
             && self
                 .headers
-                .get_all(CONNECTION)
-                .iter()
+                .all(CONNECTION)
                 .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
-                .any(|token| {
-                    token
-                        .trim_ascii()
-                        .eq_ignore_ascii_case(name.as_str().as_bytes())
-                })
+                .any(|token| token.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+    use http::header::CONTENT_TYPE;
     use proptest::prelude::*;
 
     use super::*;
     use crate::deliver::fixture::{Made, TIMESTAMP, event};
+    use crate::message::Family;
+
+    fn sent_by(headers: &Headers, event: &Event) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        let nothing_is_signed = || unreachable!();
+        headers.each(event, nothing_is_signed, |name, value| {
+            let value = HeaderValue::from_bytes(value).unwrap();
+            map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value);
+            assert_eq!(name.to_lowercase(), name);
+        });
+        map
+    }
 
     fn of(event: &Event) -> HeaderMap {
-        Headers::default().of(event, || unreachable!("nothing is signed"))
+        sent_by(&Headers::default(), event)
     }
 
     #[test]
@@ -304,13 +281,13 @@ mod tests {
             sign: Some(SigningKey::from_bytes(&[7; 32]).unwrap()),
             ..Headers::default()
         };
-        let map = headers.of(&event().unproven(true), || unreachable!());
+        let map = sent_by(&headers, &event().unproven(true));
         assert_eq!(map["svix-signature"], "v1,c2lnbmF0dXJl");
         for name in ["hookward-id", "hookward-key", "idempotency-key"] {
             assert!(!map.contains_key(name), "{name}");
         }
         assert_eq!(map["hookward-source"], "clerk");
-        let map = headers.of(&event().unproven(false), || unreachable!());
+        let map = sent_by(&headers, &event().unproven(false));
         assert!(!map.contains_key("svix-id"));
     }
 
@@ -335,7 +312,7 @@ mod tests {
             ..Headers::default()
         };
         let sent = event().header("content-type", "text/html").proven();
-        let map = headers.of(&sent, || unreachable!());
+        let map = sent_by(&headers, &sent);
         let all: Vec<_> = map.get_all(CONTENT_TYPE).iter().collect();
         assert_eq!(all, ["text/plain"]);
     }
@@ -386,7 +363,7 @@ mod tests {
             let made = sent
                 .iter()
                 .fold(event(), |made, (name, value)| made.header(NAMES[*name], VALUES[*value]));
-            let map = headers.of(&made.proven(), || unreachable!());
+            let map = sent_by(&headers, &made.proven());
             let plain = of(&event().proven());
             let named = sent
                 .iter()

@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn an_id_is_told_as_valid_json() {
         use http_body_util::BodyExt as _;
-        let id = MessageId::parse(&HeaderValue::from_static(r#"a"b\c"#)).unwrap();
+        let id = MessageId::parse(r#"a"b\c"#.into()).unwrap();
         let response = accepted(Answer::Delivered, Some(&id), &RequestId::new());
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()

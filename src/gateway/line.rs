@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response};
+use http::{Method, Request, Response, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -22,7 +22,7 @@ use super::{Gateway, Source};
 use crate::consume::Share;
 use crate::ledger::{BodyDigest, Claim, Reservation, Reserved};
 use crate::listen::{BodyError, BodyRules, Connection, Held, Sender, read_body, skip_body};
-use crate::message::{Envelope, Event, Family, MessageId, Origin, Received, Verified};
+use crate::message::{Envelope, Event, Family, Headers, MessageId, Origin, Received, Verified};
 use crate::route::Plan;
 use crate::source::Unmatched;
 
@@ -63,6 +63,7 @@ impl Gateway {
         trace: &mut Trace,
     ) -> Result<Proven, Refusal> {
         let (head, body) = request.into_parts();
+        let head = Head::of(head);
         // A place is only taken by a proven message; when none is left, nothing
         // more is read.
         let full = self.shared.in_flight.stays_full().await;
@@ -128,7 +129,7 @@ impl Gateway {
     /// The stages that look at the head alone.
     fn admit(
         &self,
-        head: &Parts,
+        head: &Head,
         connection: &Connection,
         trace: &mut Trace,
         now: SystemTime,
@@ -165,7 +166,7 @@ impl Gateway {
         })
     }
 
-    fn pick(&self, head: &Parts) -> Result<Arc<Source>, Refusal> {
+    fn pick(&self, head: &Head) -> Result<Arc<Source>, Refusal> {
         self.sources
             .get(head.uri.path())
             .cloned()
@@ -363,9 +364,26 @@ impl Source {
 }
 
 /// The id that a refused head claims, for the log, if its form is good.
-pub(super) fn claimed_id(headers: &HeaderMap) -> Option<MessageId> {
+pub(super) fn claimed_id(headers: &Headers) -> Option<MessageId> {
     let mut claimed = Family::ALL.iter().filter_map(|f| headers.get(f.id()));
-    claimed.next().and_then(MessageId::parse)
+    MessageId::parse(claimed.next()?.share())
+}
+
+/// What the line reads of a head.
+struct Head {
+    method: Method,
+    uri: Uri,
+    headers: Headers,
+}
+
+impl Head {
+    fn of(parts: Parts) -> Self {
+        Self {
+            headers: Headers::from(&parts.headers),
+            method: parts.method,
+            uri: parts.uri,
+        }
+    }
 }
 
 /// A request whose head was good.

@@ -1,10 +1,9 @@
 use std::net::{IpAddr, SocketAddr};
 
-use http::header::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
 use super::Connection;
-use crate::message::Protocol;
+use crate::message::{HeaderText, Headers, Protocol};
 
 /// Who sent a request, as far as can be known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,22 +14,22 @@ pub struct Sender {
     pub protocol: Protocol,
 }
 
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_FOR: &str = "x-forwarded-for";
+const FORWARDED_PROTO: &str = "x-forwarded-proto";
 
 impl Sender {
     /// The sender of a request with these `headers`: the other end of the
     /// connection, or, where that is one of the `trusted` proxies, the last
     /// address in X-Forwarded-For that is not. What stands before that one was
     /// written by it, or by somebody before it, and proves nothing.
-    pub fn of(connection: &Connection, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
+    pub fn of(connection: &Connection, headers: &Headers, trusted: &[IpNet]) -> Self {
         Self::behind(connection.peer(), connection.protocol(), headers, trusted)
     }
 
     fn behind(
         peer: Option<IpAddr>,
         protocol: Protocol,
-        headers: &HeaderMap,
+        headers: &Headers,
         trusted: &[IpNet],
     ) -> Self {
         let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
@@ -42,7 +41,7 @@ impl Sender {
             return Self { address, protocol };
         }
         // Several lines are one list, in their order (RFC 9110 §5.3).
-        let lines = headers.get_all(FORWARDED_FOR).iter().rev();
+        let lines = headers.all(FORWARDED_FOR).rev();
         let entries = lines.flat_map(|line| line.to_str().unwrap_or("?").rsplit(','));
         for entry in entries {
             // Behind what is no address nothing can be known.
@@ -54,7 +53,7 @@ impl Sender {
                 break;
             }
         }
-        let protocol = match headers.get(FORWARDED_PROTO).map(|value| value.as_bytes()) {
+        let protocol = match headers.get(FORWARDED_PROTO).map(HeaderText::as_bytes) {
             Some(b"https") => Protocol::Https,
             Some(b"http") => Protocol::Http,
             _ => protocol,
@@ -81,18 +80,9 @@ mod tests {
 
     fn sender(peer: &str, headers: &[(&'static str, &'static str)]) -> (String, Protocol) {
         let trusted = ["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
-        let headers = headers.iter().map(|(name, value)| {
-            (
-                HeaderName::from_static(name),
-                http::HeaderValue::from_static(value),
-            )
-        });
-        let mut map = HeaderMap::new();
-        for (name, value) in headers {
-            map.append(name, value);
-        }
+        let headers = headers.iter().copied().collect();
         let peer = peer.parse().ok();
-        let sender = Sender::behind(peer, Protocol::Http, &map, &trusted);
+        let sender = Sender::behind(peer, Protocol::Http, &headers, &trusted);
         let address = sender.address.map(|address| address.to_string());
         (address.unwrap_or_default(), sender.protocol)
     }
@@ -118,8 +108,8 @@ mod tests {
             ("x-forwarded-proto", "https"),
         ];
         assert_eq!(sender("", &headers), ("1.2.3.4".into(), Protocol::Https));
-        let map = HeaderMap::from_iter([(FORWARDED_FOR, "1.2.3.4".parse().unwrap())]);
-        let nobody_trusted = Sender::behind(None, Protocol::Http, &map, &[]);
+        let headers = Headers::from_iter([(FORWARDED_FOR, "1.2.3.4")]);
+        let nobody_trusted = Sender::behind(None, Protocol::Http, &headers, &[]);
         assert_eq!(nobody_trusted.address, None);
     }
 

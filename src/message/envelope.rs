@@ -1,6 +1,6 @@
 use std::fmt;
 
-use http::HeaderValue;
+use bytes::Bytes;
 
 /// Which names the three signature headers of a message carry. A request uses
 /// one family as a whole.
@@ -49,30 +49,29 @@ impl Family {
 /// The id a sender gave a message: 1 to 255 visible ASCII characters without
 /// `.`, which would let the signed text `id.timestamp.body` be cut anew.
 /// Cloning shares the text.
+///
+/// One out of a request shares its bytes with all headers of it ([`Headers`]), and so
+/// keeps them in memory: who remembers it past the event keeps a digest or a copy.
+///
+/// [`Headers`]: super::Headers
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct MessageId(HeaderValue);
+pub struct MessageId(Bytes);
 
 impl MessageId {
-    /// Takes an id as it stood in the header.
+    /// Takes an id as it stood in the header; its bytes are not copied.
     ///
     /// # Errors
     /// `None` when it is not of the form of an id.
-    pub fn parse(value: &HeaderValue) -> Option<Self> {
-        let bytes = value.as_bytes();
-        let good = (1..=255).contains(&bytes.len())
-            && bytes.iter().all(|&b| b.is_ascii_graphic() && b != b'.');
-        good.then(|| Self(value.clone()))
+    pub fn parse(text: Bytes) -> Option<Self> {
+        let good = (1..=255).contains(&text.len())
+            && text.iter().all(|&b| b.is_ascii_graphic() && b != b'.');
+        good.then_some(Self(text))
     }
 
     /// The text of the id.
     pub fn as_str(&self) -> &str {
         // Visible ASCII by construction.
-        self.0.to_str().unwrap_or_default()
-    }
-
-    /// The id as a header value, sharing its text.
-    pub fn header(&self) -> HeaderValue {
-        self.0.clone()
+        std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
@@ -89,32 +88,39 @@ impl fmt::Debug for MessageId {
 }
 
 /// The time a sender signed: `[1-9][0-9]{0,11}`, seconds since the Unix epoch.
-/// Keeps the text as it was signed. Cloning shares it.
+/// Keeps the text as it was signed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Timestamp {
-    text: HeaderValue,
+    /// The digits, and zeros behind them.
+    text: [u8; LONGEST],
+    length: u8,
     seconds: u64,
 }
+
+/// The most digits of a timestamp.
+const LONGEST: usize = 12;
 
 impl Timestamp {
     /// Takes a timestamp as it stood in the header.
     ///
     /// # Errors
     /// `None` when it is not of the form of a timestamp.
-    pub fn parse(value: &HeaderValue) -> Option<Self> {
-        let bytes = value.as_bytes();
-        if !(1..=12).contains(&bytes.len()) || bytes[0] == b'0' {
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        if !(1..=LONGEST).contains(&bytes.len()) || bytes[0] == b'0' {
             return None;
         }
+        let mut text = [0; LONGEST];
         let mut seconds = 0u64;
-        for &byte in bytes {
+        for (&byte, digit) in bytes.iter().zip(&mut text) {
             if !byte.is_ascii_digit() {
                 return None;
             }
+            *digit = byte;
             seconds = seconds * 10 + u64::from(byte - b'0');
         }
         Some(Self {
-            text: value.clone(),
+            text,
+            length: bytes.len() as u8,
             seconds,
         })
     }
@@ -127,12 +133,7 @@ impl Timestamp {
     /// The text as it was signed.
     pub fn as_str(&self) -> &str {
         // ASCII digits by construction.
-        self.text.to_str().unwrap_or_default()
-    }
-
-    /// The text as a header value, shared.
-    pub fn header(&self) -> HeaderValue {
-        self.text.clone()
+        std::str::from_utf8(&self.text[..usize::from(self.length)]).unwrap_or_default()
     }
 }
 
@@ -152,7 +153,7 @@ pub struct Envelope {
     /// The signed time.
     pub timestamp: Timestamp,
     /// The signatures as sent: 1 to 4096 bytes, at most 16 tokens.
-    pub signature: HeaderValue,
+    pub signature: Bytes,
 }
 
 impl fmt::Debug for Envelope {
@@ -169,14 +170,14 @@ impl fmt::Debug for Envelope {
 mod tests {
     use super::*;
 
-    fn value(bytes: &[u8]) -> HeaderValue {
-        HeaderValue::from_bytes(bytes).unwrap()
+    fn id(bytes: &[u8]) -> Option<MessageId> {
+        MessageId::parse(Bytes::copy_from_slice(bytes))
     }
 
     #[test]
     fn an_id_is_visible_ascii_without_a_dot() {
         for good in ["m", "msg_2x:/+=~!", &"i".repeat(255)] {
-            assert!(MessageId::parse(&value(good.as_bytes())).is_some());
+            assert!(id(good.as_bytes()).is_some());
         }
         for bad in [
             "".as_bytes(),
@@ -186,7 +187,7 @@ mod tests {
             "ä".as_bytes(),
             &[b'i'; 256],
         ] {
-            assert!(MessageId::parse(&value(bad)).is_none(), "{bad:?}");
+            assert!(id(bad).is_none(), "{bad:?}");
         }
     }
 
@@ -197,7 +198,7 @@ mod tests {
             ("1649367553", 1_649_367_553),
             ("999999999999", 999_999_999_999),
         ] {
-            let parsed = Timestamp::parse(&value(good.as_bytes())).unwrap();
+            let parsed = Timestamp::parse(good.as_bytes()).unwrap();
             assert_eq!((parsed.seconds(), parsed.as_str()), (seconds, good));
         }
         for bad in [
@@ -211,7 +212,7 @@ mod tests {
             " 1",
             "1000000000000",
         ] {
-            assert!(Timestamp::parse(&value(bad.as_bytes())).is_none(), "{bad}");
+            assert!(Timestamp::parse(bad.as_bytes()).is_none(), "{bad}");
         }
     }
 }

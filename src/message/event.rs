@@ -1,22 +1,22 @@
 use std::fmt;
 use std::ops::Deref;
 
-use http::HeaderValue;
+use bytes::Bytes;
 
 use super::Verified;
 
 /// The type of an event: 1 to 255 bytes of printable ASCII, no space at either
 /// end. Cloning shares the text.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct EventType(HeaderValue);
+pub struct EventType(Bytes);
 
 impl EventType {
-    /// Takes a type; the value's bytes are shared, not copied.
+    /// Takes a type as it stood in the body or a header; its bytes are not copied.
     ///
     /// # Errors
     /// `None` when it is not of the form of a type.
-    pub fn parse(value: HeaderValue) -> Option<Self> {
-        Self::is_type(value.as_bytes()).then_some(Self(value))
+    pub fn parse(text: Bytes) -> Option<Self> {
+        Self::is_type(&text).then_some(Self(text))
     }
 
     /// Takes a type from a text, which is copied.
@@ -24,7 +24,7 @@ impl EventType {
     /// # Errors
     /// `None` when it is not of the form of a type.
     pub fn from_text(text: &str) -> Option<Self> {
-        Self::parse(HeaderValue::from_str(text).ok()?)
+        Self::is_type(text.as_bytes()).then(|| Self(Bytes::copy_from_slice(text.as_bytes())))
     }
 
     fn is_type(bytes: &[u8]) -> bool {
@@ -37,12 +37,7 @@ impl EventType {
     /// Its text.
     pub fn as_str(&self) -> &str {
         // Printable ASCII by construction.
-        self.0.to_str().unwrap_or_default()
-    }
-
-    /// Its text as a header value, shared.
-    pub fn header(&self) -> HeaderValue {
-        self.0.clone()
+        std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 

@@ -3,14 +3,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
 
-use super::{Envelope, Family, MessageId, Timestamp};
+use super::{Envelope, Family, Headers, MessageId, Timestamp};
 
 /// The id hookward gives one request: 16 hexadecimal digits, random. It stands
 /// in the answer, in the log and in what destinations receive.
 #[derive(Clone, PartialEq, Eq)]
-pub struct RequestId(HeaderValue);
+pub struct RequestId([u8; 16]);
 
 impl RequestId {
     /// A new one.
@@ -22,18 +22,19 @@ impl RequestId {
             *digit = DIGITS[(bits & 15) as usize];
             bits >>= 4;
         }
-        // Hexadecimal digits are always a header value.
-        Self(HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("")))
+        Self(text)
     }
 
     /// Its text.
     pub fn as_str(&self) -> &str {
-        self.0.to_str().unwrap_or_default()
+        // Hexadecimal digits by construction.
+        std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    /// Its text as a header value, shared.
+    /// Its text as a header value.
     pub fn header(&self) -> HeaderValue {
-        self.0.clone()
+        // Hexadecimal digits are always a header value.
+        HeaderValue::from_bytes(&self.0).unwrap_or(HeaderValue::from_static(""))
     }
 }
 
@@ -95,7 +96,7 @@ pub struct Received {
     /// The signature headers; none where the source asks for none.
     pub envelope: Option<Envelope>,
     /// All headers, as sent.
-    pub headers: HeaderMap,
+    pub headers: Headers,
     /// The body, the very bytes.
     pub body: Bytes,
 }
@@ -124,7 +125,7 @@ impl Proof {
     }
 
     /// The signatures as sent.
-    pub fn signature(&self) -> &HeaderValue {
+    pub fn signature(&self) -> &[u8] {
         &self.envelope.signature
     }
 
@@ -191,7 +192,7 @@ impl Verified {
     }
 
     /// All headers, as sent.
-    pub fn headers(&self) -> &HeaderMap {
+    pub fn headers(&self) -> &Headers {
         &self.0.received.headers
     }
 

@@ -1,11 +1,10 @@
 use bytes::Bytes;
-use http::header::HeaderName;
-use http::{HeaderMap, HeaderValue};
+use http::HeaderName;
 use smallvec::SmallVec;
 
 use super::json::Text;
 use super::pointer::{Member, Pointers};
-use crate::message::{EventType, Family};
+use crate::message::{EventType, Family, Headers};
 use crate::setting::{Entry, Section};
 
 /// How the type of an event is told.
@@ -72,20 +71,20 @@ impl TypeRule {
     /// The type of the event that came as `body` with `headers`; `None` when
     /// there is none, or none that is beyond doubt.
     ///
-    /// The type shares its bytes with the body where it can, and so keeps the
-    /// whole body in memory: it should not outlive the event.
-    pub fn event_type(&self, body: &Bytes, headers: &HeaderMap) -> Option<EventType> {
+    /// The type shares its bytes with the body or the headers where it can, and so
+    /// keeps all of that in memory: it should not outlive the event.
+    pub fn event_type(&self, body: &Bytes, headers: &Headers) -> Option<EventType> {
         match &self.0 {
             Rule::First(pointers) => first(pointers, body),
             Rule::Template(pointers, parts) => filled(pointers, parts, body),
             Rule::Header(name) => {
-                let mut values = headers.get_all(name).iter();
+                let mut values = headers.all(name.as_str());
                 let value = values.next()?;
                 // There twice: nobody knows which one the receiver will read.
                 if values.next().is_some() {
                     return None;
                 }
-                EventType::parse(value.clone())
+                EventType::parse(value.share())
             }
             Rule::Const(event_type) => Some(event_type.clone()),
         }
@@ -263,10 +262,7 @@ fn first(pointers: &Pointers, body: &Bytes) -> Option<EventType> {
 fn of_text(text: Text<'_>, body: &Bytes) -> Option<EventType> {
     match text.plain() {
         Some(plain) if plain.len() > LONGEST => None,
-        Some(plain) => {
-            let shared = body.slice_ref(plain.as_bytes());
-            EventType::parse(HeaderValue::from_maybe_shared(shared).ok()?)
-        }
+        Some(plain) => EventType::parse(body.slice_ref(plain.as_bytes())),
         None => EventType::from_text(&text.unescaped()?),
     }
 }
@@ -291,5 +287,5 @@ fn filled(pointers: &Pointers, parts: &[Part], body: &Bytes) -> Option<EventType
         }
         filled.extend_from_slice(text.as_bytes());
     }
-    EventType::parse(HeaderValue::from_bytes(&filled).ok()?)
+    EventType::parse(Bytes::copy_from_slice(&filled))
 }

@@ -18,7 +18,6 @@ mod tests;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use http::HeaderMap;
 use subtle::{Choice, ConstantTimeEq as _};
 
 pub use config::{NamedKey, VerifyConfig, VerifyKeys};
@@ -26,7 +25,7 @@ pub use diagnose::{Diagnosis, Finding, diagnose};
 pub use rejection::Rejection;
 
 use crate::key::{Scheme, SigningKey};
-use crate::message::{Envelope, Received, Verified};
+use crate::message::{Envelope, Headers, Received, Verified};
 use crate::observe::KeyMetrics;
 use tokens::Tokens;
 use window::Window;
@@ -88,11 +87,7 @@ impl Verifier {
     /// # Errors
     /// A [`Rejection`] of any kind but [`Rejection::NoKeyMatched`]; never for an
     /// open source.
-    pub fn admit(
-        &self,
-        headers: &HeaderMap,
-        now: SystemTime,
-    ) -> Result<Option<Envelope>, Rejection> {
+    pub fn admit(&self, headers: &Headers, now: SystemTime) -> Result<Option<Envelope>, Rejection> {
         if self.is_open() {
             return Ok(head::read(headers).ok());
         }

@@ -3,7 +3,6 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::HeaderValue;
 use smallvec::SmallVec;
 
 use super::Rejection;
@@ -29,10 +28,10 @@ impl Tokens {
     ///
     /// # Errors
     /// [`Rejection::BadSignature`] when the header is out of its form.
-    pub(super) fn read(header: &HeaderValue) -> Result<Self, Rejection> {
+    pub(super) fn read(header: &[u8]) -> Result<Self, Rejection> {
         check_form(header)?;
         let mut tokens = Self::default();
-        for token in split(header.as_bytes()) {
+        for token in split(header) {
             if let Some(mac) = token.strip_prefix(b"v1,") {
                 tokens.v1.extend(decode::<44, 32>(mac));
             } else if let Some(signature) = token.strip_prefix(b"v1a,") {
@@ -47,9 +46,9 @@ impl Tokens {
 ///
 /// # Errors
 /// [`Rejection::BadSignature`] when the header is out of its form.
-pub(super) fn check_form(header: &HeaderValue) -> Result<(), Rejection> {
-    let bytes = header.as_bytes();
-    let good = (1..=LONGEST).contains(&bytes.len()) && split(bytes).take(MOST + 1).count() <= MOST;
+pub(super) fn check_form(header: &[u8]) -> Result<(), Rejection> {
+    let good =
+        (1..=LONGEST).contains(&header.len()) && split(header).take(MOST + 1).count() <= MOST;
     good.then_some(()).ok_or(Rejection::BadSignature)
 }
 

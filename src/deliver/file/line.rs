@@ -2,7 +2,6 @@ use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::HeaderMap;
 
 use crate::deliver::headers::Headers;
 use crate::message::{Event, EventType, MessageId};
@@ -15,7 +14,6 @@ use crate::observe::rfc3339;
 /// §5.3). An event of an open source has neither id nor timestamp: nobody proved
 /// them.
 pub(super) fn line(event: &Event, headers: &Headers, received: SystemTime) -> Vec<u8> {
-    let headers = headers.of(event, || received);
     let mut line = Vec::with_capacity(event.body().len() + event.body().len() / 8 + HEAD);
     member(&mut line, b"{\"source\":", Some(event.source()));
     member(&mut line, b",\"id\":", event.id().map(MessageId::as_str));
@@ -28,7 +26,11 @@ pub(super) fn line(event: &Event, headers: &Headers, received: SystemTime) -> Ve
     }
     member(&mut line, b",\"received\":", Some(&rfc3339(received)));
     line.extend_from_slice(b",\"headers\":{");
-    write_headers(&mut line, &headers);
+    for (index, (name, value)) in joined(event, headers, received).iter().enumerate() {
+        let lead: &[u8] = if index == 0 { b"" } else { b"," };
+        member(&mut line, lead, Some(name));
+        member(&mut line, b":", Some(value));
+    }
     line.push(b'}');
     match std::str::from_utf8(event.body()) {
         Ok(text) => member(&mut line, b",\"body\":", Some(text)),
@@ -44,19 +46,21 @@ pub(super) fn line(event: &Event, headers: &Headers, received: SystemTime) -> Ve
 /// What a line has besides its body, about (bytes).
 const HEAD: usize = 1024;
 
-fn write_headers(line: &mut Vec<u8>, headers: &HeaderMap) {
-    for (index, name) in headers.keys().enumerate() {
-        let values: Vec<_> = headers
-            .get_all(name)
-            .iter()
-            .map(|value| String::from_utf8_lossy(value.as_bytes()))
-            .collect();
-        if index > 0 {
-            line.push(b',');
+/// The headers, each name once.
+fn joined(event: &Event, headers: &Headers, received: SystemTime) -> Vec<(String, String)> {
+    let mut joined: Vec<(String, String)> = Vec::new();
+    let put = |name: &str, value: &[u8]| {
+        let value = String::from_utf8_lossy(value);
+        match joined.iter_mut().find(|(known, _)| known == name) {
+            Some((_, values)) => {
+                values.push_str(", ");
+                values.push_str(&value);
+            }
+            None => joined.push((name.to_owned(), value.into_owned())),
         }
-        member(line, b"", Some(name.as_str()));
-        member(line, b":", Some(&values.join(", ")));
-    }
+    };
+    headers.each(event, || received, put);
+    joined
 }
 
 /// `lead` and a JSON text, or null.

@@ -2,7 +2,7 @@ use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use bytes::BytesMut;
-use http::header::{CONTENT_LENGTH, HeaderName};
+use http::header::CONTENT_LENGTH;
 
 use crate::deliver::headers::Headers;
 use crate::message::Event;
@@ -44,8 +44,8 @@ impl Heads {
     }
 }
 
-fn line(name: &HeaderName, value: &[u8], text: &mut BytesMut) {
-    text.extend_from_slice(name.as_str().as_bytes());
+fn line(name: &str, value: &[u8], text: &mut BytesMut) {
+    text.extend_from_slice(name.as_bytes());
     text.extend_from_slice(b": ");
     text.extend_from_slice(value);
     text.extend_from_slice(b"\r\n");

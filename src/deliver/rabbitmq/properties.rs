@@ -1,10 +1,8 @@
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
-use http::{HeaderMap, HeaderValue};
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 
-use crate::message::{Event, Family};
+use crate::message::{Event, Family, HeaderText, Headers};
 use crate::setting::Secret;
 
 use super::config::RabbitConfig;
@@ -86,10 +84,10 @@ impl Press {
         if let Some(timestamp) = signed.or_else(claimed) {
             properties = properties.with_timestamp(timestamp.seconds());
         }
-        if let Some(content_type) = event.headers().get(CONTENT_TYPE).and_then(text) {
+        if let Some(content_type) = event.headers().get("content-type").and_then(text) {
             properties = properties.with_content_type(content_type);
         }
-        if let Some(encoding) = joined(event.headers(), &CONTENT_ENCODING) {
+        if let Some(encoding) = joined(event.headers(), "content-encoding") {
             properties = properties.with_content_encoding(encoding);
         }
         properties
@@ -115,7 +113,7 @@ impl Press {
                 [
                     proof.id().as_str().as_bytes(),
                     proof.timestamp().as_str().as_bytes(),
-                    proof.signature().as_bytes(),
+                    proof.signature(),
                 ],
             );
         } else if let Some(claimed) = event.unproven_envelope() {
@@ -125,7 +123,7 @@ impl Press {
                 [
                     claimed.id.as_str().as_bytes(),
                     claimed.timestamp.as_str().as_bytes(),
-                    claimed.signature.as_bytes(),
+                    &claimed.signature,
                 ],
             );
         }
@@ -149,21 +147,21 @@ fn short(text: &str) -> Option<ShortString> {
 
 /// A header as a property, which is a text of up to 255 bytes: one that is not
 /// cannot be told.
-fn text(value: &HeaderValue) -> Option<ShortString> {
-    short(value.to_str().ok()?)
+fn text(value: HeaderText<'_>) -> Option<ShortString> {
+    short(value.to_str()?)
 }
 
 /// The values of a list, as one.
-fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<ShortString> {
-    let mut values = headers.get_all(name).iter();
+fn joined(headers: &Headers, name: &str) -> Option<ShortString> {
+    let mut values = headers.all(name);
     let first = values.next()?;
     let Some(second) = values.next() else {
         return text(first);
     };
-    let mut all = first.to_str().ok()?.to_owned();
+    let mut all = first.to_str()?.to_owned();
     for value in std::iter::once(second).chain(values) {
         all.push_str(", ");
-        all.push_str(value.to_str().ok()?);
+        all.push_str(value.to_str()?);
     }
     ShortString::try_new(all).ok()
 }

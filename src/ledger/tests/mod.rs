@@ -9,8 +9,6 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, UNIX_EPOCH};
 
-use http::HeaderValue;
-
 pub(super) use scripted::Scripted;
 
 use super::*;
@@ -51,7 +49,7 @@ fn small() -> Arc<Ledger<u32>> {
 fn claim(id: &str) -> Claim {
     Claim {
         source: "clerk".into(),
-        id: MessageId::parse(&HeaderValue::from_str(id).unwrap()).unwrap(),
+        id: MessageId::parse(id.to_owned().into()).unwrap(),
         body: BodyDigest::of(b"{}"),
         signed: START,
         window: Duration::from_secs(300),

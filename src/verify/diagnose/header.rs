@@ -1,17 +1,17 @@
 //! The three headers: is each there, once, and in its form?
 
-use http::{HeaderMap, HeaderValue};
+use bytes::Bytes;
 
 use super::Finding;
-use crate::message::{Family, MessageId, Timestamp};
+use crate::message::{Family, Headers, MessageId, Timestamp};
 use crate::verify::{Rejection, head, tokens};
 
 /// The values that are there, in good form or not.
 #[derive(Default)]
 pub(super) struct Head {
-    pub(super) id: Option<HeaderValue>,
-    pub(super) timestamp: Option<HeaderValue>,
-    pub(super) signature: Option<HeaderValue>,
+    pub(super) id: Option<Bytes>,
+    pub(super) timestamp: Option<Bytes>,
+    pub(super) signature: Option<Bytes>,
 }
 
 /// Signature headers of other schemes, and whose they are.
@@ -29,7 +29,7 @@ const STRANGERS: [(&str, &str); 8] = [
 impl Head {
     /// Looks at every header; each that is missing, there twice or out of its
     /// form is a finding.
-    pub(super) fn read(headers: &HeaderMap, findings: &mut Vec<Finding>) -> Self {
+    pub(super) fn read(headers: &Headers, findings: &mut Vec<Finding>) -> Self {
         let family = match head::family(headers) {
             Ok(family) => family,
             Err(Rejection::Unsigned) => {
@@ -48,7 +48,7 @@ impl Head {
                 if Family::Svix
                     .names()
                     .iter()
-                    .any(|n| headers.contains_key(*n)) =>
+                    .any(|name| headers.contains(name)) =>
             {
                 Family::Svix
             }
@@ -64,13 +64,15 @@ impl Head {
     }
 
     fn forms(&self, family: Family, findings: &mut Vec<Finding>) {
-        if let Some(id) = self.id.as_ref().filter(|id| MessageId::parse(id).is_none()) {
+        if let Some(id) = &self.id
+            && MessageId::parse(id.clone()).is_none()
+        {
             findings.push(Finding::new(
                 format!(
                     "`{}` is not 1 to 255 visible ASCII characters without `.`",
                     family.id()
                 ),
-                id_hint(id.as_bytes()),
+                id_hint(id),
             ));
         }
         if let Some(timestamp) = &self.timestamp
@@ -81,7 +83,7 @@ impl Head {
                     "`{}` is not a time in whole Unix seconds",
                     family.timestamp()
                 ),
-                self.timestamp_hint(timestamp.as_bytes()),
+                self.timestamp_hint(timestamp),
             ));
         }
         if let Some(signature) = &self.signature
@@ -141,8 +143,8 @@ fn id_hint(id: &[u8]) -> &'static str {
 }
 
 /// The one value of a header.
-fn the(headers: &HeaderMap, name: &str, findings: &mut Vec<Finding>) -> Option<HeaderValue> {
-    let mut values = headers.get_all(name).iter();
+fn the(headers: &Headers, name: &str, findings: &mut Vec<Finding>) -> Option<Bytes> {
+    let mut values = headers.all(name);
     let Some(value) = values.next() else {
         findings.push(Finding::new(
             format!("`{name}` is missing"),
@@ -156,13 +158,13 @@ fn the(headers: &HeaderMap, name: &str, findings: &mut Vec<Finding>) -> Option<H
             "something on the way adds it again: it has to be there once",
         ));
     }
-    Some(value.clone())
+    Some(value.share())
 }
 
-fn unsigned(headers: &HeaderMap) -> Finding {
+fn unsigned(headers: &Headers) -> Finding {
     let problem = "there are no signature headers";
     for (name, whose) in STRANGERS {
-        if headers.contains_key(name) {
+        if headers.contains(name) {
             return Finding::new(
                 problem,
                 format!(
@@ -173,8 +175,8 @@ fn unsigned(headers: &HeaderMap) -> Finding {
         }
     }
     let with_underscore = headers
-        .keys()
-        .any(|name| name.as_str().contains("svix_") || name.as_str().contains("webhook_"));
+        .iter()
+        .any(|(name, _)| name.contains("svix_") || name.contains("webhook_"));
     if with_underscore {
         return Finding::new(
             problem,

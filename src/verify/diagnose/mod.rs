@@ -16,11 +16,9 @@ mod tests;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
-
 use super::Rejection;
 use super::window::Window;
-use crate::message::Timestamp;
+use crate::message::{Headers, Timestamp, is_header_name, is_header_value};
 use crate::observe::rfc3339;
 use crate::setting::{OffOr, Secret};
 use header::Head;
@@ -70,9 +68,9 @@ impl std::fmt::Display for Finding {
 /// when, and only when, a source with these secrets would have taken it.
 pub fn diagnose(request: &Diagnosis<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let map = header_map(request.headers, &mut findings);
-    let head = Head::read(&map, &mut findings);
-    if let Some(timestamp) = head.timestamp.as_ref().and_then(Timestamp::parse) {
+    let headers = carried(request.headers, &mut findings);
+    let head = Head::read(&headers, &mut findings);
+    if let Some(timestamp) = head.timestamp.as_deref().and_then(Timestamp::parse) {
         findings.extend(outside_window(request, timestamp.seconds()));
     }
     let keys = secret::read(request.secrets, &mut findings);
@@ -88,28 +86,25 @@ pub fn diagnose(request: &Diagnosis<'_>) -> Vec<Finding> {
 }
 
 /// The headers as the server would see them; what HTTP does not carry is told.
-fn header_map(headers: &[(String, String)], findings: &mut Vec<Finding>) -> HeaderMap {
-    let mut map = HeaderMap::new();
+fn carried(headers: &[(String, String)], findings: &mut Vec<Finding>) -> Headers {
+    let mut carried = Vec::new();
     for (name, value) in headers {
-        let Ok(name) = HeaderName::from_bytes(name.trim().as_bytes()) else {
+        let (name, value) = (name.trim().to_ascii_lowercase(), value.trim());
+        if !is_header_name(name.as_bytes()) {
             findings.push(Finding::new(
                 "a header has no name that HTTP knows",
                 "write `name: value`, as in `svix-id: msg_1`",
             ));
-            continue;
-        };
-        match HeaderValue::from_bytes(value.trim().as_bytes()) {
-            Ok(value) => {
-                // More headers than a map can hold are more than a server takes.
-                let _ = map.try_append(name, value);
-            }
-            Err(_) => findings.push(Finding::new(
+        } else if !is_header_value(value.as_bytes()) {
+            findings.push(Finding::new(
                 format!("`{name}` holds a control character, which no header may"),
                 "was a line break copied along? give the value in one line",
-            )),
+            ));
+        } else {
+            carried.push((name, value));
         }
     }
-    map
+    carried.into_iter().collect()
 }
 
 fn outside_window(request: &Diagnosis<'_>, signed: u64) -> Option<Finding> {

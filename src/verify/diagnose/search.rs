@@ -130,8 +130,8 @@ impl Search<'_> {
 
     /// What fits when the timestamp is another than the one at hand.
     fn other_time(&self) -> Option<Fit> {
-        let id = self.head.id.as_ref()?.as_bytes();
-        let at: u64 = text(self.head.timestamp.as_ref())?.parse().ok()?;
+        let id = self.head.id.as_deref()?;
+        let at: u64 = text(self.head.timestamp.as_deref())?.parse().ok()?;
         let mut effort = Effort(EFFORT / 4);
         for distance in 1..=OTHER_TIMES {
             for time in [at.checked_sub(distance), at.checked_add(distance)] {
@@ -160,8 +160,8 @@ impl Search<'_> {
 
     /// What may stand before the body: the right start first.
     fn starts(&self) -> Vec<Start> {
-        let id = text(self.head.id.as_ref()).unwrap_or_default();
-        let time = text(self.head.timestamp.as_ref()).unwrap_or_default();
+        let id = text(self.head.id.as_deref()).unwrap_or_default();
+        let time = text(self.head.timestamp.as_deref()).unwrap_or_default();
         let mut starts = Vec::new();
         let mut add = |text: String, cause: &str| {
             starts.push(Start {
@@ -298,6 +298,6 @@ impl Effort {
     }
 }
 
-fn text(value: Option<&http::HeaderValue>) -> Option<&str> {
-    std::str::from_utf8(value?.as_bytes()).ok()
+fn text(value: Option<&[u8]>) -> Option<&str> {
+    std::str::from_utf8(value?).ok()
 }

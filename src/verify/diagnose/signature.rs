@@ -44,7 +44,7 @@ pub(super) fn claims(head: &Head, findings: &mut Vec<Finding>) -> Claims {
     let right = |bytes| Claim { bytes, cause: None };
     claims.v1a.extend(tokens.v1a.into_iter().map(right));
     let none = claims.v1.is_empty() && claims.v1a.is_empty();
-    let text = String::from_utf8_lossy(header.as_bytes());
+    let text = String::from_utf8_lossy(header);
     for piece in text.split([' ', ',', ';', '\t']).take(64) {
         loose(piece, &mut claims);
     }

@@ -6,7 +6,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use ed25519_dalek::Signer as _;
-use http::{HeaderName, HeaderValue};
 
 use super::*;
 use crate::message::{Family, Origin, Protocol, RequestId};
@@ -57,18 +56,11 @@ fn open() -> Verifier {
     verifier_of(VerifyKeys::DangerouslyUnverified, OffOr::Off).0
 }
 
-fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
-    let mut map = HeaderMap::new();
-    for (name, value) in pairs {
-        map.append(
-            HeaderName::from_bytes(name.as_bytes()).unwrap(),
-            HeaderValue::from_bytes(value.as_bytes()).unwrap(),
-        );
-    }
-    map
+fn headers(pairs: &[(&str, &str)]) -> Headers {
+    pairs.iter().copied().collect()
 }
 
-fn svix(id: &str, timestamp: &str, signature: &str) -> HeaderMap {
+fn svix(id: &str, timestamp: &str, signature: &str) -> Headers {
     headers(&[
         ("svix-id", id),
         ("svix-timestamp", timestamp),
@@ -90,7 +82,7 @@ pub(super) fn received(envelope: Option<Envelope>, body: &[u8]) -> Received {
             protocol: Some(Protocol::Http),
         },
         envelope,
-        headers: HeaderMap::new(),
+        headers: Headers::default(),
         body: Bytes::copy_from_slice(body),
     }
 }
@@ -98,7 +90,7 @@ pub(super) fn received(envelope: Option<Envelope>, body: &[u8]) -> Received {
 /// The line from head to proof.
 fn proven(
     verifier: &Verifier,
-    headers: &HeaderMap,
+    headers: &Headers,
     body: &[u8],
     now: SystemTime,
 ) -> Result<Verified, Rejection> {
@@ -113,7 +105,7 @@ fn key_for(verifier: &Verifier, signature: &str) -> Result<String, Rejection> {
     Ok(verified.proof().unwrap().key().to_owned())
 }
 
-fn rejection(headers: &HeaderMap) -> Rejection {
+fn rejection(headers: &Headers) -> Rejection {
     verifier(&[SECRET]).admit(headers, at(SIGNED)).unwrap_err()
 }
 

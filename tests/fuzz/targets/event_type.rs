@@ -7,9 +7,8 @@
 use std::fmt;
 
 use bytes::Bytes;
-use hookward::message::EventType;
+use hookward::message::{EventType, Headers};
 use hookward::source::TypeRule;
-use http::HeaderMap;
 use libfuzzer_sys::fuzz_target;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
@@ -142,7 +141,7 @@ fuzz_target!(|data: &[u8]| {
     };
     let number = usize::from(*first) % RULES.len();
     let body = Bytes::copy_from_slice(body);
-    let found = READY.with(|rules| rules[number].event_type(&body, &HeaderMap::new()));
+    let found = READY.with(|rules| rules[number].event_type(&body, &Headers::default()));
     let text = std::str::from_utf8(&body).ok();
     if text.is_none_or(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_err()) {
         // Too deep for that parser is not out of form.

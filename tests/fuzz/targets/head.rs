@@ -10,11 +10,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use hookward::key::SigningKey;
-use hookward::message::{Envelope, Family, Origin, Protocol, Received, RequestId};
+use hookward::message::{
+    Envelope, Family, Headers, Origin, Protocol, Received, RequestId, is_header_name,
+    is_header_value,
+};
 use hookward::observe::Metrics;
 use hookward::setting::{OffOr, SecretSource};
 use hookward::verify::{NamedKey, Rejection, Verifier, VerifyConfig, VerifyKeys};
-use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 
 const KEY: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
@@ -40,34 +42,39 @@ fn verifier() -> Verifier {
     Verifier::new(&config, |key| metrics.key("fuzz", key))
 }
 
-fn headers(data: &[u8]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+fn headers(data: &[u8]) -> Headers {
+    let now = NOW.to_string();
+    let mut headers = Vec::new();
     for line in data.split(|&byte| byte == b'\n').take(20) {
         let Some(colon) = line.iter().position(|&byte| byte == b':') else {
             continue;
         };
         let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-        let name = match name {
-            b"i" => Ok(HeaderName::from_static("svix-id")),
-            b"t" => Ok(HeaderName::from_static("svix-timestamp")),
-            b"s" => Ok(HeaderName::from_static("svix-signature")),
-            b"I" => Ok(HeaderName::from_static("webhook-id")),
-            b"T" => Ok(HeaderName::from_static("webhook-timestamp")),
-            b"S" => Ok(HeaderName::from_static("webhook-signature")),
-            other => HeaderName::from_bytes(other),
+        let name: &[u8] = match name {
+            b"i" => b"svix-id",
+            b"t" => b"svix-timestamp",
+            b"s" => b"svix-signature",
+            b"I" => b"webhook-id",
+            b"T" => b"webhook-timestamp",
+            b"S" => b"webhook-signature",
+            other => other,
         };
         let value = match value {
-            b"@" => HeaderValue::from_bytes(NOW.to_string().as_bytes()),
-            other => HeaderValue::from_bytes(other),
+            b"@" => now.as_bytes(),
+            other => other,
         };
-        if let (Ok(name), Ok(value)) = (name, value) {
-            headers.append(name, value);
+        // What is none never gets past HTTP.
+        if let Ok(name) = std::str::from_utf8(name)
+            && is_header_name(name.as_bytes())
+            && is_header_value(value)
+        {
+            headers.push((name, value));
         }
     }
-    headers
+    headers.into_iter().collect()
 }
 
-fn received(headers: &HeaderMap, envelope: Envelope) -> Received {
+fn received(headers: &Headers, envelope: Envelope) -> Received {
     Received {
         source: Arc::from("fuzz"),
         origin: Origin {
@@ -82,30 +89,28 @@ fn received(headers: &HeaderMap, envelope: Envelope) -> Received {
 }
 
 /// What the contract says of every head that is admitted, in its own words.
-fn good_form(headers: &HeaderMap, envelope: &Envelope) {
+fn good_form(headers: &Headers, envelope: &Envelope) {
     for name in envelope.family.names() {
-        assert_eq!(headers.get_all(name).iter().count(), 1, "{name}");
+        assert_eq!(headers.all(name).count(), 1, "{name}");
     }
     if envelope.family == Family::Webhook {
         let svix = Family::Svix.names();
-        assert!(svix.iter().all(|name| !headers.contains_key(*name)));
+        assert!(svix.iter().all(|name| !headers.contains(name)));
     }
+    let sent = |name| headers.get(name).unwrap().as_bytes();
     let id = envelope.id.as_str();
-    assert_eq!(id.as_bytes(), headers[envelope.family.id()].as_bytes());
+    assert_eq!(id.as_bytes(), sent(envelope.family.id()));
     assert!((1..=255).contains(&id.len()));
     assert!(id.bytes().all(|b| (b'!'..=b'~').contains(&b) && b != b'.'));
     let at = envelope.timestamp.as_str();
-    assert_eq!(
-        at.as_bytes(),
-        headers[envelope.family.timestamp()].as_bytes()
-    );
+    assert_eq!(at.as_bytes(), sent(envelope.family.timestamp()));
     assert_eq!(at, envelope.timestamp.seconds().to_string());
     let seconds = envelope.timestamp.seconds();
     assert!(
         (NOW - TOLERANCE..=NOW + TOLERANCE).contains(&seconds),
         "{at}"
     );
-    let signature = envelope.signature.as_bytes();
+    let signature = &envelope.signature;
     assert!((1..=4096).contains(&signature.len()));
     let tokens = signature.split(|&b| b == b' ').filter(|t| !t.is_empty());
     assert!(tokens.count() <= 16);
@@ -126,7 +131,7 @@ fuzz_target!(|data: &[u8]| {
         let (id, at) = (envelope.id.as_str(), envelope.timestamp.seconds());
         let genuine = key.sign(id, at, BODY).expect("a symmetric key signs");
         let mut signed = envelope.clone();
-        signed.signature = HeaderValue::from_str(&genuine).unwrap();
+        signed.signature = genuine.clone().into();
         let proven = verifier.verify(received(&headers, signed), now).unwrap();
         assert_eq!(proven.proof().unwrap().id().as_str(), id);
         assert_eq!(proven.body(), BODY);
@@ -135,7 +140,7 @@ fuzz_target!(|data: &[u8]| {
         let sent = envelope.signature.clone();
         match verifier.verify(received(&headers, envelope), now) {
             Ok(_) => {
-                let tokens = sent.as_bytes().split(|&b| b == b' ');
+                let tokens = sent.split(|&b| b == b' ');
                 assert!(tokens.into_iter().any(|token| token == genuine.as_bytes()));
             }
             Err(rejection) => assert!(matches!(rejection, Rejection::NoKeyMatched)),
