@@ -19,7 +19,25 @@ pub fn measure(criterion: &mut Criterion) {
         ("1 KiB, type first", first(1024)),
         ("1 KiB, type last", last(1024)),
         ("600 bytes, 120 deep", nested()),
+        ("16 KiB, type first", first(16 * 1024)),
         ("256 KiB, type first", first(256 * 1024)),
+        ("256 KiB, of numbers", list(|n| format!("{}", n % 1000))),
+        (
+            "256 KiB, of short strings",
+            list(|n| format!("{:?}", "abcdef".split_at(n % 7).0)),
+        ),
+        (
+            "256 KiB, of long strings",
+            list(|n| format!(r#""{n}{}""#, "long ".repeat(400))),
+        ),
+        (
+            "256 KiB, of escapes",
+            list(|n| format!(r#""{n}{}""#, r#"\n\"\u00e9 text"#.repeat(40))),
+        ),
+        (
+            "256 KiB, of small objects",
+            list(|n| format!(r#"{{"a":[{n}]}}"#)),
+        ),
     ];
     let (rule, headers) = (TypeRule::default(), Headers::default());
     let mut group = criterion.benchmark_group("type");
@@ -67,6 +85,19 @@ fn first(bytes: usize) -> String {
 fn last(bytes: usize) -> String {
     let lines = lines(bytes - 100);
     format!(r#"{{"data":{{"lines":{lines}}},"type":"invoice.paid"}}"#)
+}
+
+/// A list of such items.
+fn list(item: impl Fn(usize) -> String) -> String {
+    let mut list = String::from(r#"{"type":"invoice.paid","data":["#);
+    for number in 0.. {
+        let comma = if number == 0 { "" } else { "," };
+        list.push_str(&format!("{comma}{}", item(number)));
+        if list.len() >= 256 * 1024 {
+            break;
+        }
+    }
+    list + "]}"
 }
 
 /// As deep as the yardstick reads: 128.

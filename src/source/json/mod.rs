@@ -5,10 +5,30 @@
 //! the values: a number beyond `f64`, half of a surrogate pair. A body that
 //! holds one of these somewhere still has a type. It also allocates for every
 //! body that nests, where this does past 64 levels, and cannot look at a value
-//! before it chooses how to read it. In speed they are alike. Tests hold the two
-//! against each other.
+//! before it chooses how to read it. Tests hold the two against each other.
+//!
+//! What is near the top of a body is read byte by byte, and large values below it by
+//! the block (`grammar`).
+
+mod block;
+mod grammar;
+mod open;
+mod scalar;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
+
+use block::words::Words;
+use block::{Reader, Vectors};
+use grammar::Grammar;
+use open::Open;
+
+use fearless_simd::dispatch;
+
+/// How far a value is read byte by byte before it is read in blocks (bytes): less than
+/// a block is not worth one. At most 64, so that no more can be open.
+const NEAR: usize = 64;
 
 /// The text is not JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,15 +84,6 @@ pub(super) enum Kind {
 pub(super) struct Scanner<'a> {
     text: &'a str,
     at: usize,
-}
-
-/// Which brackets are open: a bit each, set for an object, the innermost
-/// lowest. Allocates past 64 of them.
-#[derive(Default)]
-struct Open {
-    depth: usize,
-    innermost: u64,
-    outer: Vec<u64>,
 }
 
 impl<'a> Scanner<'a> {
@@ -136,7 +147,12 @@ impl<'a> Scanner<'a> {
 
     /// Goes past one value, however deep, without recursion.
     pub(super) fn skip(&mut self) -> Result<(), NotJson> {
+        self.skip_by(Reader::best())
+    }
+
+    fn skip_by(&mut self, reader: Reader) -> Result<(), NotJson> {
         let mut open = Open::default();
+        let near = self.at + NEAR;
         loop {
             // At a value.
             let kind = self.kind()?;
@@ -144,6 +160,9 @@ impl<'a> Scanner<'a> {
                 Kind::Object | Kind::Array => {
                     if self.open()? {
                         open.push(kind == Kind::Object);
+                        if self.at >= near {
+                            return self.finish(reader, open, true);
+                        }
                         if kind == Kind::Object {
                             self.skip_name()?;
                         }
@@ -160,6 +179,9 @@ impl<'a> Scanner<'a> {
                 let Some(object) = open.top() else {
                     return Ok(());
                 };
+                if self.at >= near {
+                    return self.finish(reader, open, false);
+                }
                 if self.more(if object { b'}' } else { b']' })? {
                     if object {
                         self.skip_name()?;
@@ -169,6 +191,20 @@ impl<'a> Scanner<'a> {
                 open.pop();
             }
         }
+    }
+
+    /// Goes past the rest of what is open, from behind a value or behind the bracket
+    /// that `opened` the innermost.
+    #[inline(never)]
+    fn finish(&mut self, reader: Reader, open: Open, opened: bool) -> Result<(), NotJson> {
+        let grammar = Grammar::new(self.text.as_bytes(), open, opened);
+        self.at = match reader {
+            Reader::Vectors(level) => {
+                dispatch!(level, simd => grammar.run(Vectors::new(simd), self.at))
+            }
+            Reader::Words => grammar.run(Words, self.at),
+        }?;
+        Ok(())
     }
 
     /// Makes sure that nothing but white space is left.
@@ -324,55 +360,4 @@ fn ordinary(bytes: &[u8]) -> usize {
     let special = |&byte: &u8| byte == b'"' || byte == b'\\' || byte < 0x20;
     let rest = &bytes[at..];
     at + rest.iter().position(special).unwrap_or(rest.len())
-}
-
-impl Open {
-    fn push(&mut self, object: bool) {
-        if self.depth > 0 && self.depth.is_multiple_of(64) {
-            self.outer.push(self.innermost);
-        }
-        self.innermost = self.innermost << 1 | u64::from(object);
-        self.depth += 1;
-    }
-
-    /// Whether the innermost is an object; `None` when none is open.
-    fn top(&self) -> Option<bool> {
-        (self.depth > 0).then_some(self.innermost & 1 == 1)
-    }
-
-    fn pop(&mut self) {
-        self.innermost >>= 1;
-        self.depth -= 1;
-        if self.depth.is_multiple_of(64)
-            && let Some(outer) = self.outer.pop()
-        {
-            self.innermost = outer;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_byte_that_cannot_stand_in_a_string_is_found_wherever_it_is() {
-        for fill in [b' ', b'!', b'#', b'[', b']', 0x7f, 0x80, 0xa2, 0xdc, 0xff] {
-            for length in 0..24 {
-                let mut bytes = vec![fill; length];
-                assert_eq!(ordinary(&bytes), length, "{bytes:?}");
-                for at in 0..length {
-                    for special in [b'"', b'\\', 0, 0x1f] {
-                        // Whatever follows does not matter.
-                        bytes[at..].fill(special);
-                        assert_eq!(ordinary(&bytes), at, "{bytes:?}");
-                        bytes[at..].fill(fill);
-                        bytes[at] = special;
-                        assert_eq!(ordinary(&bytes), at, "{bytes:?}");
-                        bytes[at] = fill;
-                    }
-                }
-            }
-        }
-    }
 }
