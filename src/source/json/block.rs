@@ -15,10 +15,13 @@ pub(super) enum Reader {
 }
 
 impl Reader {
-    /// The fastest there is.
+    /// The fastest there is. With AVX-512 a body of 256 KiB took 1.2 times as long as
+    /// with AVX2.
     #[inline]
     pub(super) fn best() -> Self {
         let level = Level::new();
+        #[cfg(target_arch = "x86_64")]
+        let level = level.as_avx2().map_or(level, |avx2| avx2.level());
         match level.is_fallback() {
             true => Self::Words,
             false => Self::Vectors(level),
