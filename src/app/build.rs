@@ -1,5 +1,6 @@
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
 
 use crate::config::{self, Config};
 use crate::deliver::{Destination, DestinationConfig, Means};
@@ -121,8 +122,8 @@ pub(super) fn build(
     if !problems.is_empty() {
         return Err(problems);
     }
-    let mut sources = HashMap::new();
-    let mut queues = HashMap::new();
+    let mut sources = FxHashMap::default();
+    let mut queues = FxHashMap::default();
     for (number, written) in config.sources.iter().enumerate() {
         let source = source(&config, number, &destinations, (shared, previous));
         let source = Arc::new(source);

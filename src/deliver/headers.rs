@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
 use crate::key::SigningKey;
-use crate::message::{self, Event};
+use crate::message::{self, Event, Found};
 
 /// What a destination's headers are made of besides the event (contract §6).
 #[derive(Default)]
@@ -31,15 +31,25 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const FORWARDED_FOR: &str = "x-forwarded-for";
 const FORWARDED_PROTO: &str = "x-forwarded-proto";
 
-/// Taken over by every destination, once, the first: they have a single value by
-/// their standard.
-const SINGLE: [&str; 3] = ["content-type", "user-agent", "traceparent"];
-
-/// Taken over by every destination, whole.
-const LISTS: [&str; 2] = ["content-encoding", "tracestate"];
+/// Taken over by every destination, and whether it is a list, which is taken over
+/// whole: the others have a single value by their standard, and are taken over once,
+/// the first.
+const TAKEN_OVER: [(&str, bool); 5] = [
+    ("content-type", false),
+    ("user-agent", false),
+    ("traceparent", false),
+    ("content-encoding", true),
+    ("tracestate", true),
+];
 
 /// Names what is between the sender and us.
 const CONNECTION: &str = "connection";
+
+/// In every event's headers.
+const LOOKED_FOR: [&str; 6] = {
+    let [a, b, c, d, e] = TAKEN_OVER;
+    [CONNECTION, a.0, b.0, c.0, d.0, e.0]
+};
 
 impl Headers {
     /// The headers of one attempt, each handed to `put`, its name in lower case. `now`
@@ -66,16 +76,18 @@ impl Headers {
 
     /// What the sender sent and may say, but for what is configured in its place.
     fn taken_over(&self, headers: &message::Headers, put: &mut impl FnMut(&str, &[u8])) {
+        let [connection, found @ ..] = headers.find(LOOKED_FOR);
         let sent = Sent {
             headers,
-            names_some: headers.contains(CONNECTION),
+            names_some: connection.is_some(),
             configured: &self.configured,
         };
-        for name in SINGLE {
-            sent.first(name, put);
-        }
-        for name in LISTS {
-            sent.all(name, put);
+        for ((name, is_list), found) in TAKEN_OVER.into_iter().zip(found) {
+            if is_list && found.is_some_and(|found| found.more) {
+                sent.all(name, put);
+            } else {
+                sent.one(name, found, put);
+            }
         }
         for name in &self.forward {
             sent.all(name.as_str(), put);
@@ -93,14 +105,14 @@ impl Headers {
         let Some(proof) = event.proof() else {
             if let Some(unproven) = event.unproven_envelope() {
                 let [id, timestamp, signature] = unproven.family.names();
-                put(id, unproven.id.as_str().as_bytes());
-                put(timestamp, unproven.timestamp.as_str().as_bytes());
+                put(id, unproven.id.as_bytes());
+                put(timestamp, unproven.timestamp.as_bytes());
                 put(signature, &unproven.signature);
             }
             return;
         };
         let [id, timestamp, signature] = proof.family().names();
-        put(id, proof.id().as_str().as_bytes());
+        put(id, proof.id().as_bytes());
         let anew = self.sign.as_ref().and_then(|key| {
             let seconds = now()
                 .duration_since(UNIX_EPOCH)
@@ -115,7 +127,7 @@ impl Headers {
                 put(signature, token.as_bytes());
             }
             None => {
-                put(timestamp, proof.timestamp().as_str().as_bytes());
+                put(timestamp, proof.timestamp().as_bytes());
                 put(signature, proof.signature());
             }
         }
@@ -126,22 +138,22 @@ impl Headers {
 fn ours(event: &Event, put: &mut impl FnMut(&str, &[u8])) {
     put(SOURCE, event.source().as_bytes());
     if let Some(id) = event.id() {
-        let (source, id) = (event.source(), id.as_str());
+        let (source, id) = (event.source(), id.as_bytes());
         let mut key: SmallVec<[u8; 128]> = SmallVec::with_capacity(source.len() + 1 + id.len());
         key.extend_from_slice(source.as_bytes());
         key.push(b':');
-        key.extend_from_slice(id.as_bytes());
+        key.extend_from_slice(id);
         put(IDEMPOTENCY_KEY, &key);
         put(
             KEY,
             event.proof().map_or("", |proof| proof.key()).as_bytes(),
         );
-        put(ID, id.as_bytes());
+        put(ID, id);
     }
     if let Some(event_type) = event.event_type() {
-        put(TYPE, event_type.as_str().as_bytes());
+        put(TYPE, event_type.as_bytes());
     }
-    put(REQUEST, event.origin().request.as_str().as_bytes());
+    put(REQUEST, event.origin().request.as_bytes());
     if let Some(client) = event.origin().client {
         let mut text = [0; ADDRESS];
         put(FORWARDED_FOR, address(client, &mut text));
@@ -160,7 +172,20 @@ const ADDRESS: usize = 45;
 fn address(client: IpAddr, text: &mut [u8; ADDRESS]) -> &[u8] {
     let mut left = &mut text[..];
     // An IPv4 sender on a dual-stack socket is still an IPv4 sender.
-    let written = write!(left, "{}", client.to_canonical());
+    let written = match client.to_canonical() {
+        IpAddr::V4(client) => {
+            let [a, b, c, d] = client.octets();
+            let mut digits = itoa::Buffer::new();
+            // As its own way to be written, in a fifth of the time.
+            let first = left.write_all(digits.format(a).as_bytes());
+            [b, c, d].into_iter().fold(first, |before, octet| {
+                before?;
+                left.write_all(b".")?;
+                left.write_all(digits.format(octet).as_bytes())
+            })
+        }
+        IpAddr::V6(client) => write!(left, "{client}"),
+    };
     debug_assert!(written.is_ok(), "the longest has room");
     let length = ADDRESS - left.len();
     &text[..length]
@@ -175,11 +200,11 @@ struct Sent<'a> {
 }
 
 impl Sent<'_> {
-    fn first(&self, name: &str, put: &mut impl FnMut(&str, &[u8])) {
-        if let Some(value) = self.headers.get(name)
+    fn one(&self, name: &str, found: Option<Found<'_>>, put: &mut impl FnMut(&str, &[u8])) {
+        if let Some(found) = found
             && !self.is_left_out(name)
         {
-            put(name, value.as_bytes());
+            put(name, found.first.as_bytes());
         }
     }
 

@@ -15,12 +15,12 @@ mod refusal;
 mod slots;
 mod trace;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use rustc_hash::FxHashMap;
 use tokio_util::task::TaskTracker;
 
 pub use answer::{Answer, Outcome};
@@ -105,9 +105,9 @@ pub struct Gateway {
     /// What outlives it.
     pub shared: Arc<Shared>,
     /// The sources by their exact path.
-    pub sources: HashMap<String, Arc<Source>>,
+    pub sources: FxHashMap<String, Arc<Source>>,
     /// The sources that read a queue, by their name.
-    pub queues: HashMap<Arc<str>, Arc<Source>>,
+    pub queues: FxHashMap<Arc<str>, Arc<Source>>,
     /// What a request may cost.
     pub limits: Limits,
     /// Whose `X-Forwarded-For` is read.

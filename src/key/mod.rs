@@ -174,8 +174,13 @@ impl SigningKey {
     }
 
     /// HMAC-SHA256 over `id "." timestamp "." body`; none for a public key.
-    pub fn mac(&self, id: &str, timestamp: &str, body: &[u8]) -> Option<[u8; 32]> {
-        self.mac_of(&[id.as_bytes(), b".", timestamp.as_bytes(), b".", body])
+    pub fn mac(
+        &self,
+        id: impl AsRef<[u8]>,
+        timestamp: impl AsRef<[u8]>,
+        body: &[u8],
+    ) -> Option<[u8; 32]> {
+        self.mac_of(&[id.as_ref(), b".", timestamp.as_ref(), b".", body])
     }
 
     /// HMAC-SHA256 over any text, given in pieces; none for a public key.
@@ -211,7 +216,7 @@ impl SigningKey {
     /// The `v1` signature as the header carries it, `v1,` and base64; none for a
     /// public key.
     pub fn sign(&self, id: &str, timestamp: u64, body: &[u8]) -> Option<String> {
-        let mac = self.mac(id, &timestamp.to_string(), body)?;
+        let mac = self.mac(id, timestamp.to_string(), body)?;
         let mut token = String::with_capacity(47);
         token.push_str("v1,");
         STANDARD.encode_string(mac, &mut token);

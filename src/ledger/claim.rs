@@ -64,7 +64,7 @@ impl BodyDigest {
 pub(super) struct IdDigest([u8; 16]);
 
 impl IdDigest {
-    pub(super) fn of(source: &str, id: &str) -> Self {
+    pub(super) fn of(source: &str, id: impl AsRef<[u8]>) -> Self {
         let whole: [u8; 32] = Sha256::new()
             .chain_update((source.len() as u64).to_le_bytes())
             .chain_update(source)

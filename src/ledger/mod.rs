@@ -246,7 +246,7 @@ impl<A> Ledger<A> {
     /// # Errors
     /// When the store is away.
     pub async fn reserve(self: &Arc<Self>, claim: Claim) -> Result<Reserved<A>, LedgerAway> {
-        let id = IdDigest::of(&claim.source, claim.id.as_str());
+        let id = IdDigest::of(&claim.source, claim.id.as_bytes());
         let now = self.forgetting.saw(claim.now);
         if let Some(redis) = self.store.shared() {
             // Boxed, as what follows with a journal, so that memory does not carry

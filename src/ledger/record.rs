@@ -1,7 +1,7 @@
-use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use super::{BodyDigest, Claim, LookState};
@@ -199,7 +199,8 @@ pub(super) struct Names(RwLock<Table>);
 
 #[derive(Default)]
 struct Table {
-    numbers: HashMap<Arc<str>, u32>,
+    /// They are the configuration's own, so nobody can choose them to collide.
+    numbers: FxHashMap<Arc<str>, u32>,
     names: Vec<Arc<str>>,
 }
 

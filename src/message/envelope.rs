@@ -73,6 +73,11 @@ impl MessageId {
         // Visible ASCII by construction.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
+
+    /// The same as bytes, which need not be looked at for that.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl fmt::Display for MessageId {
@@ -133,7 +138,12 @@ impl Timestamp {
     /// The text as it was signed.
     pub fn as_str(&self) -> &str {
         // ASCII digits by construction.
-        std::str::from_utf8(&self.text[..usize::from(self.length)]).unwrap_or_default()
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
+    /// The same as bytes, which need not be looked at for that.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.text[..usize::from(self.length)]
     }
 }
 

@@ -39,6 +39,11 @@ impl EventType {
         // Printable ASCII by construction.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
+
+    /// The same as bytes, which need not be looked at for that.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl fmt::Display for EventType {

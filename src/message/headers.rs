@@ -78,6 +78,29 @@ impl Headers {
             .map(move |field| field.value.of_text(text))
     }
 
+    /// Looks for several names at once, in one pass.
+    #[inline]
+    pub fn find<const COUNT: usize>(&self, names: [&str; COUNT]) -> [Option<Found<'_>>; COUNT] {
+        let mut found: [Option<Found<'_>>; COUNT] = [None; COUNT];
+        for field in &self.fields {
+            for (name, found) in names.iter().zip(&mut found) {
+                if field.name.length as usize != name.len()
+                    || !self.text[field.name.range()].eq_ignore_ascii_case(name.as_bytes())
+                {
+                    continue;
+                }
+                match found {
+                    Some(found) => found.more = true,
+                    None => {
+                        let first = field.value.of_text(&self.text);
+                        *found = Some(Found { first, more: false });
+                    }
+                }
+            }
+        }
+        found
+    }
+
     /// All of them, each with its name as it was written.
     pub fn iter(&self) -> impl Iterator<Item = (&str, HeaderText<'_>)> {
         self.fields.iter().map(|field| {
@@ -128,6 +151,15 @@ impl Part {
     fn of_text(self, text: &Bytes) -> HeaderText<'_> {
         HeaderText { text, part: self }
     }
+}
+
+/// What there is of a name.
+#[derive(Clone, Copy)]
+pub struct Found<'a> {
+    /// Its first value.
+    pub first: HeaderText<'a>,
+    /// Whether there are others.
+    pub more: bool,
 }
 
 /// The value of a header: bytes without control characters but the tabulator, which

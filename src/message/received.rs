@@ -31,6 +31,11 @@ impl RequestId {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
+    /// The same as bytes, which need not be looked at for that.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// Its text as a header value.
     pub fn header(&self) -> HeaderValue {
         // Hexadecimal digits are always a header value.

@@ -1,5 +1,4 @@
-use std::collections::HashMap;
-
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use super::Pattern;
@@ -40,7 +39,7 @@ pub enum Plan {
 pub struct Router {
     rules: Vec<Compiled>,
     untyped: Vec<u32>,
-    exact: HashMap<Box<str>, Vec<u32>>,
+    exact: FxHashMap<Box<str>, Vec<u32>>,
     trie: Trie,
     asks_type: bool,
 }

@@ -1,5 +1,4 @@
-use std::collections::HashMap;
-
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use super::pattern::Word;
@@ -20,7 +19,7 @@ pub(super) struct Trie {
 
 #[derive(Debug, Default)]
 struct Node {
-    words: HashMap<Box<str>, u32>,
+    words: FxHashMap<Box<str>, u32>,
     any: Option<u32>,
     deep: Option<u32>,
     /// The rules that take a type which ends here (or, for a `**` node, one
@@ -116,6 +115,9 @@ impl Trie {
             steps: 0,
         };
         walk.enter(ROOT);
+        if self.nodes.len() == 1 {
+            return walk.steps;
+        }
         for word in text.split('.') {
             if walk.is_over() {
                 break;

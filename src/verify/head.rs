@@ -1,7 +1,7 @@
 //! The head of a request: which family its signature headers are of, and their form.
 
 use super::{Rejection, tokens};
-use crate::message::{Envelope, Family, HeaderText, Headers, MessageId, Timestamp};
+use crate::message::{Envelope, Family, Found, HeaderText, Headers, MessageId, Timestamp};
 
 /// Reads the three signature headers. One family is used as a whole: `svix-*`
 /// if any of the three is there, else `webhook-*` (contract §5, "Header family").
@@ -9,11 +9,11 @@ use crate::message::{Envelope, Family, HeaderText, Headers, MessageId, Timestamp
 /// # Errors
 /// What is missing, there twice, mixed or out of its form.
 pub(super) fn read(headers: &Headers) -> Result<Envelope, Rejection> {
-    let family = family(headers)?;
-    let id = MessageId::parse(the(headers, family.id())?.share()).ok_or(Rejection::BadId)?;
-    let timestamp = the(headers, family.timestamp())?;
+    let (family, [id, timestamp, signature]) = used(headers)?;
+    let id = MessageId::parse(the(id, family.id())?.share()).ok_or(Rejection::BadId)?;
+    let timestamp = the(timestamp, family.timestamp())?;
     let timestamp = Timestamp::parse(timestamp.as_bytes()).ok_or(Rejection::BadTimestamp)?;
-    let signature = the(headers, family.signature())?;
+    let signature = the(signature, family.signature())?;
     tokens::check_form(signature.as_bytes())?;
     Ok(Envelope {
         family,
@@ -26,30 +26,41 @@ pub(super) fn read(headers: &Headers) -> Result<Envelope, Rejection> {
 /// The family that is used. An incomplete one beside a header of the other is
 /// neither: which of them was signed would be a guess.
 pub(super) fn family(headers: &Headers) -> Result<Family, Rejection> {
-    let there = |family: Family| family.names().map(|name| headers.contains(name));
-    let svix = there(Family::Svix);
-    if svix == [true; 3] {
-        return Ok(Family::Svix);
+    used(headers).map(|(family, _)| family)
+}
+
+/// What there is of each of a family's three headers.
+type Three<'h> = [Option<Found<'h>>; 3];
+
+fn used(headers: &Headers) -> Result<(Family, Three<'_>), Rejection> {
+    const SVIX: [&str; 3] = Family::Svix.names();
+    const WEBHOOK: [&str; 3] = Family::Webhook.names();
+    let [a, b, c, d, e, f] = headers.find([
+        SVIX[0], SVIX[1], SVIX[2], WEBHOOK[0], WEBHOOK[1], WEBHOOK[2],
+    ]);
+    let (svix, webhook): (Three<'_>, Three<'_>) = ([a, b, c], [d, e, f]);
+    let any = |three: &Three<'_>| three.iter().any(Option::is_some);
+    let whole = |three: &Three<'_>| three.iter().all(Option::is_some);
+    if whole(&svix) {
+        return Ok((Family::Svix, svix));
     }
-    let webhook = there(Family::Webhook);
-    let (family, there) = match (svix.contains(&true), webhook.contains(&true)) {
+    let (family, found) = match (any(&svix), any(&webhook)) {
         (true, true) => return Err(Rejection::MixedFamily),
         (true, false) => (Family::Svix, svix),
         (false, true) => (Family::Webhook, webhook),
         (false, false) => return Err(Rejection::Unsigned),
     };
-    match there.iter().position(|there| !there) {
+    match found.iter().position(Option::is_none) {
         Some(missing) => Err(Rejection::MissingHeader(family.names()[missing])),
-        None => Ok(family),
+        None => Ok((family, found)),
     }
 }
 
 /// The one value of a header.
-fn the<'h>(headers: &'h Headers, name: &'static str) -> Result<HeaderText<'h>, Rejection> {
-    let mut values = headers.all(name);
-    let value = values.next().ok_or(Rejection::MissingHeader(name))?;
-    match values.next() {
-        Some(_) => Err(Rejection::DuplicateHeader(name)),
-        None => Ok(value),
+fn the<'h>(found: Option<Found<'h>>, name: &'static str) -> Result<HeaderText<'h>, Rejection> {
+    match found {
+        None => Err(Rejection::MissingHeader(name)),
+        Some(found) if found.more => Err(Rejection::DuplicateHeader(name)),
+        Some(found) => Ok(found.first),
     }
 }

@@ -29,9 +29,12 @@ impl Tokens {
     /// # Errors
     /// [`Rejection::BadSignature`] when the header is out of its form.
     pub(super) fn read(header: &[u8]) -> Result<Self, Rejection> {
-        check_form(header)?;
+        check_length(header)?;
         let mut tokens = Self::default();
-        for token in split(header) {
+        for (number, token) in split(header).enumerate() {
+            if number == MOST {
+                return Err(Rejection::BadSignature);
+            }
             if let Some(mac) = token.strip_prefix(b"v1,") {
                 tokens.v1.extend(decode::<44, 32>(mac));
             } else if let Some(signature) = token.strip_prefix(b"v1a,") {
@@ -47,8 +50,13 @@ impl Tokens {
 /// # Errors
 /// [`Rejection::BadSignature`] when the header is out of its form.
 pub(super) fn check_form(header: &[u8]) -> Result<(), Rejection> {
-    let good =
-        (1..=LONGEST).contains(&header.len()) && split(header).take(MOST + 1).count() <= MOST;
+    check_length(header)?;
+    let good = split(header).take(MOST + 1).count() <= MOST;
+    good.then_some(()).ok_or(Rejection::BadSignature)
+}
+
+fn check_length(header: &[u8]) -> Result<(), Rejection> {
+    let good = (1..=LONGEST).contains(&header.len());
     good.then_some(()).ok_or(Rejection::BadSignature)
 }
 

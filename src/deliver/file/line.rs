@@ -21,7 +21,7 @@ pub(super) fn line(event: &Event, headers: &Headers, received: SystemTime) -> Ve
     member(&mut line, b",\"type\":", event_type);
     line.extend_from_slice(b",\"timestamp\":");
     match event.proof() {
-        Some(proof) => line.extend_from_slice(proof.timestamp().as_str().as_bytes()),
+        Some(proof) => line.extend_from_slice(proof.timestamp().as_bytes()),
         None => line.extend_from_slice(b"null"),
     }
     member(&mut line, b",\"received\":", Some(&rfc3339(received)));

@@ -1,7 +1,5 @@
-use std::fmt::Write as _;
 use std::time::SystemTime;
 
-use bytes::BytesMut;
 use http::header::CONTENT_LENGTH;
 
 use crate::deliver::headers::Headers;
@@ -32,19 +30,26 @@ impl Heads {
         &self,
         event: &Event,
         now: impl FnOnce() -> SystemTime,
-        text: &mut BytesMut,
+        text: &mut Vec<u8>,
     ) {
         text.reserve(USUAL + event.body().len().min(USUAL * 16));
         text.extend_from_slice(&self.line);
         self.headers
             .each(event, now, |name, value| line(name, value, text));
         let length = event.body().len();
-        let written = write!(text, "{CONTENT_LENGTH}: {length}\r\n\r\n");
-        debug_assert!(written.is_ok(), "a buffer grows");
+        line(
+            CONTENT_LENGTH.as_str(),
+            itoa::Buffer::new().format(length).as_bytes(),
+            text,
+        );
+        text.extend_from_slice(b"\r\n");
     }
 }
 
-fn line(name: &str, value: &[u8], text: &mut BytesMut) {
+#[inline]
+fn line(name: &str, value: &[u8], text: &mut Vec<u8>) {
+    // Once for all four pieces.
+    text.reserve(name.len() + value.len() + 4);
     text.extend_from_slice(name.as_bytes());
     text.extend_from_slice(b": ");
     text.extend_from_slice(value);

@@ -20,7 +20,7 @@ use super::stream::Stream;
 pub(super) struct Wire {
     stream: Stream,
     /// The head of the request, and its body where that is small.
-    request: BytesMut,
+    request: Vec<u8>,
     /// What came and is not yet used.
     read: BytesMut,
     /// Set for the first request, and left where it is when the next one may take
@@ -57,7 +57,7 @@ impl Wire {
     pub(super) fn new(stream: Stream) -> Self {
         Self {
             stream,
-            request: BytesMut::new(),
+            request: Vec::new(),
             read: BytesMut::new(),
             timer: None,
         }
@@ -78,7 +78,7 @@ impl Wire {
     /// When the connection breaks, or the answer is not HTTP/1, or late.
     pub(super) async fn exchange(
         &mut self,
-        write: impl FnOnce(&mut BytesMut),
+        write: impl FnOnce(&mut Vec<u8>),
         body: &[u8],
         deadline: Instant,
     ) -> Result<(Reply, bool), Broken> {
@@ -132,10 +132,11 @@ impl Wire {
 
     /// Lets go of the memory that one large request or answer took.
     pub(super) fn rests(&mut self) {
-        for buffer in [&mut self.request, &mut self.read] {
-            if buffer.capacity() > KEPT {
-                *buffer = BytesMut::new();
-            }
+        if self.request.capacity() > KEPT {
+            self.request = Vec::new();
+        }
+        if self.read.capacity() > KEPT {
+            self.read = BytesMut::new();
         }
     }
 }

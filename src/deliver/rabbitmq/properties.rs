@@ -105,14 +105,14 @@ impl Press {
             put("hookward-resend", b"true");
         }
         if let Some(proof) = event.proof() {
-            put("hookward-id", proof.id().as_str().as_bytes());
+            put("hookward-id", proof.id().as_bytes());
             put("hookward-key", proof.key().as_bytes());
             family(
                 &mut put,
                 proof.family(),
                 [
-                    proof.id().as_str().as_bytes(),
-                    proof.timestamp().as_str().as_bytes(),
+                    proof.id().as_bytes(),
+                    proof.timestamp().as_bytes(),
                     proof.signature(),
                 ],
             );
@@ -121,8 +121,8 @@ impl Press {
                 &mut put,
                 claimed.family,
                 [
-                    claimed.id.as_str().as_bytes(),
-                    claimed.timestamp.as_str().as_bytes(),
+                    claimed.id.as_bytes(),
+                    claimed.timestamp.as_bytes(),
                     &claimed.signature,
                 ],
             );

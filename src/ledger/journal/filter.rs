@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     fn id(number: u32) -> IdDigest {
-        IdDigest::of("clerk", &number.to_string())
+        IdDigest::of("clerk", number.to_string())
     }
 
     #[test]

@@ -32,7 +32,7 @@ async fn refused(path: &Path) -> String {
 }
 
 fn id(number: u64) -> IdDigest {
-    IdDigest::of("clerk", &number.to_string())
+    IdDigest::of("clerk", number.to_string())
 }
 
 fn record(last: Millis) -> Record {

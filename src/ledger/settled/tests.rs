@@ -201,7 +201,7 @@ fn ids_that_are_alike_in_all_that_the_index_sees_are_told_apart() {
 fn what_is_forgotten_leaves_no_memory_behind() {
     let (settled, _) = settled(100_000);
     for number in 0..50_000u64 {
-        let id = IdDigest::of("clerk", &number.to_string());
+        let id = IdDigest::of("clerk", number.to_string());
         settled.put(id, record(number));
     }
     settled.sweep(50_000 + RETENTION);
@@ -226,7 +226,7 @@ fn an_id_that_comes_and_goes_takes_no_further_memory() {
 fn past_some_million_ids_there_are_several_banks() {
     let (settled, _) = settled(3 * BANK);
     assert_eq!(settled.0.banks.len(), 3);
-    let id = |number: u64| IdDigest::of("clerk", &number.to_string());
+    let id = |number: u64| IdDigest::of("clerk", number.to_string());
     for number in 0..10_000 {
         settled.put(id(number), record(number));
     }
