@@ -10,10 +10,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http::{HeaderValue, Method, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde_json::json;
 use subtle::ConstantTimeEq as _;
@@ -21,6 +19,8 @@ use subtle::ConstantTimeEq as _;
 pub use status::{DestinationStatus, KeyStatus, SourceStatus, Status};
 
 use crate::ledger::{Forgotten, LedgerAway, Look};
+use crate::listen::{Request, Response};
+use crate::message::HeaderText;
 use crate::observe::{RecentRefusal, rfc3339};
 use crate::setting::Problems;
 
@@ -71,10 +71,8 @@ pub struct Readiness {
     pub degraded: Vec<String>,
 }
 
-type Answer = Response<Full<Bytes>>;
-
 /// An answer in the place of an error, boxed because it is large.
-type Refused = Box<Answer>;
+type Refused = Box<Response>;
 
 /// Whether two tokens are the same, without telling by the time it takes where
 /// they differ.
@@ -83,10 +81,10 @@ pub fn same_token(given: &[u8], token: &str) -> bool {
 }
 
 /// Answers one request to the admin listener.
-pub async fn answer<S: Subject, B>(subject: Arc<S>, request: Request<B>) -> Answer {
-    let path = request.uri().path();
-    let query = request.uri().query().unwrap_or("");
-    let method = request.method();
+pub async fn answer<S: Subject>(subject: Arc<S>, request: Request) -> Response {
+    let path = request.target.path();
+    let query = request.target.query();
+    let method = &request.method;
     let reading = matches!(*method, Method::GET | Method::HEAD);
     match path {
         "/healthz" if reading => text(StatusCode::OK, "ok\n".into()),
@@ -153,23 +151,22 @@ impl Action {
     }
 }
 
-fn permit<S: Subject, B>(subject: &S, request: &Request<B>) -> Result<(), Refused> {
+fn permit<S: Subject>(subject: &S, request: &Request) -> Result<(), Refused> {
     let given = request
-        .headers()
-        .get(AUTHORIZATION)
-        .map(HeaderValue::as_bytes)
+        .headers
+        .get(AUTHORIZATION.as_str())
+        .map(HeaderText::as_bytes)
         .and_then(bearer)
         .unwrap_or_default();
     match subject.allows(given) {
         Some(true) => Ok(()),
         Some(false) => {
-            let mut answer = error(
+            let refused = error(
                 StatusCode::UNAUTHORIZED,
                 "send `Authorization: Bearer` with `admin.token`",
             );
             let bearer = HeaderValue::from_static("Bearer");
-            answer.headers_mut().insert(WWW_AUTHENTICATE, bearer);
-            Err(answer.into())
+            Err(refused.with(WWW_AUTHENTICATE, bearer).into())
         }
         None => Err(error(StatusCode::FORBIDDEN, "set `admin.token` to use this path").into()),
     }
@@ -183,7 +180,7 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
         .then(|| token.trim_ascii())
 }
 
-async fn act<S: Subject>(subject: &S, action: Action) -> Answer {
+async fn act<S: Subject>(subject: &S, action: Action) -> Response {
     match action {
         Action::Status => json_answer(StatusCode::OK, &json!(subject.status())),
         Action::Refusals => {
@@ -260,7 +257,7 @@ fn looked_up(source: &str, id: &str, look: &Look) -> serde_json::Value {
     })
 }
 
-fn ready(readiness: Readiness, query: &str) -> Answer {
+fn ready(readiness: Readiness, query: &str) -> Response {
     let mut lines = String::new();
     if let Some(why) = readiness.not_ready {
         lines.push_str(why);
@@ -284,19 +281,18 @@ fn ready(readiness: Readiness, query: &str) -> Answer {
     text(status, lines)
 }
 
-fn metrics(metrics: Option<String>) -> Answer {
+fn metrics(metrics: Option<String>) -> Response {
     let Some(metrics) = metrics else {
         return error(
             StatusCode::INTERNAL_SERVER_ERROR,
             "the metrics cannot be written",
         );
     };
-    let mut answer = text(StatusCode::OK, metrics);
-    answer.headers_mut().insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
-    );
-    answer
+    document(
+        StatusCode::OK,
+        "text/plain; version=0.0.4; charset=utf-8",
+        metrics,
+    )
 }
 
 /// The value of a query parameter, percent-decoded; empty when it has none.
@@ -311,44 +307,35 @@ fn decoded(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-fn wrong_method(allowed: &'static str) -> Answer {
-    let mut answer = error(StatusCode::METHOD_NOT_ALLOWED, "not this method");
-    let allowed = HeaderValue::from_static(allowed);
-    answer.headers_mut().insert(ALLOW, allowed);
-    answer
+fn wrong_method(allowed: &'static str) -> Response {
+    error(StatusCode::METHOD_NOT_ALLOWED, "not this method")
+        .with(ALLOW, HeaderValue::from_static(allowed))
 }
 
-fn error(status: StatusCode, message: &str) -> Answer {
+fn error(status: StatusCode, message: &str) -> Response {
     json_answer(status, &json!({ "error": message }))
 }
 
-fn ledger_away(away: &LedgerAway) -> Answer {
+fn ledger_away(away: &LedgerAway) -> Response {
     error(StatusCode::SERVICE_UNAVAILABLE, &away.to_string())
 }
 
-fn json_answer(status: StatusCode, value: &serde_json::Value) -> Answer {
-    let mut answer = text(status, format!("{value}\n"));
-    let json = HeaderValue::from_static("application/json");
-    answer.headers_mut().insert(CONTENT_TYPE, json);
-    answer
+fn json_answer(status: StatusCode, value: &serde_json::Value) -> Response {
+    document(status, "application/json", format!("{value}\n"))
 }
 
-fn text(status: StatusCode, body: String) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
+fn text(status: StatusCode, body: String) -> Response {
+    document(status, "text/plain; charset=utf-8", body)
 }
 
-fn empty(status: StatusCode) -> Answer {
-    let mut answer = Response::new(Full::default());
-    *answer.status_mut() = status;
-    answer
+fn document(status: StatusCode, content_type: &'static str, body: String) -> Response {
+    Response::new(status, body)
+        .with(CONTENT_TYPE, HeaderValue::from_static(content_type))
+        .with(CACHE_CONTROL, HeaderValue::from_static("no-store"))
+}
+
+fn empty(status: StatusCode) -> Response {
+    Response::new(status, "")
 }
 
 #[cfg(test)]

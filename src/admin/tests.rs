@@ -1,8 +1,9 @@
 use std::time::{Duration, UNIX_EPOCH};
 
-use http_body_util::BodyExt as _;
+use bytes::Bytes;
 
 use super::*;
+use crate::listen::{Incoming, Target};
 use crate::setting::{Place, Problem, Severity};
 
 /// A running hookward as these tests need one.
@@ -93,14 +94,16 @@ impl Subject for Still {
 const TOKEN: &str = "sixteen-bytes-ok";
 
 async fn ask(subject: Still, method: &str, path: &str, token: Option<&str>) -> (u16, String) {
-    let mut request = Request::builder().method(method).uri(path);
-    if let Some(token) = token {
-        request = request.header("authorization", format!("Bearer {token}"));
-    }
-    let answer = answer(Arc::new(subject), request.body(()).unwrap()).await;
-    let status = answer.status().as_u16();
-    let body = answer.into_body().collect().await.unwrap().to_bytes();
-    (status, String::from_utf8(body.to_vec()).unwrap())
+    let token = token.map(|token| ("authorization", format!("Bearer {token}")));
+    let request = Request {
+        method: method.parse().unwrap(),
+        target: Target::new(path.to_owned().into()),
+        headers: token.into_iter().collect(),
+        body: Incoming::here(Bytes::new()),
+    };
+    let answer = answer(Arc::new(subject), request).await;
+    let status = answer.status.as_u16();
+    (status, String::from_utf8(answer.body.to_vec()).unwrap())
 }
 
 fn guarded() -> Still {

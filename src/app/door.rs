@@ -1,15 +1,10 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::Full;
-use hyper::body::Incoming;
 use prometheus::IntGauge;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -21,7 +16,8 @@ use super::State;
 use crate::admin;
 use crate::config::Config;
 use crate::listen::{
-    Address, Connection, Crew, Door, Limits, Listener, ServeOptions, Stop, raise_open_files, serve,
+    Address, Connection, Crew, Door, Limits, Listener, Request, ServeOptions, Stop,
+    raise_open_files, serve,
 };
 use crate::observe::{Limited, Metrics};
 use crate::setting::{Place, Problem, Problems, Severity};
@@ -211,14 +207,10 @@ impl Doors {
         let state = Arc::clone(state);
         let make = move |connection: Arc<Connection>| {
             let state = Arc::clone(&state);
-            service_fn(move |request: Request<Incoming>| {
+            service_fn(move |request: Request| {
                 let gateway = Arc::clone(&state.current.load().gateway);
                 let connection = Arc::clone(&connection);
-                // Boxed at once: on its way into the connection it is moved
-                // several times, and it is 2 KiB.
-                let answer: Answering =
-                    Box::pin(async move { Ok(gateway.handle(request, connection).await) });
-                answer
+                async move { Ok::<_, Infallible>(gateway.handle(request, connection).await) }
             })
         };
         if let Some((listener, options)) = opening.begin(gauge, self.crew.clone()) {
@@ -235,12 +227,12 @@ impl Doors {
         let state = Arc::clone(state);
         let make = move |_: Arc<Connection>| {
             let state = Arc::clone(&state);
-            service_fn(move |request: Request<Incoming>| {
+            service_fn(move |request: Request| {
                 let state = Arc::clone(&state);
-                let answer: Answering = Box::pin(async move {
-                    Ok(admin::answer(Arc::new(super::subject::Admin(state)), request).await)
-                });
-                answer
+                async move {
+                    let subject = Arc::new(super::subject::Admin(state));
+                    Ok::<_, Infallible>(admin::answer(subject, request).await)
+                }
             })
         };
         if let Some((listener, options)) = opening.begin(gauge, Crew::here()) {
@@ -253,8 +245,6 @@ impl Doors {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-type Answering = Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send>>;
 
 impl Opening {
     fn bind(

@@ -2,11 +2,11 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
-use http_body_util::Full;
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::refusal::{Refusal, status};
 use crate::ledger::Told;
+use crate::listen::Response;
 use crate::message::{MessageId, RequestId};
 use crate::observe::{RequestResult, rfc3339};
 
@@ -65,11 +65,7 @@ const FIRST: HeaderName = HeaderName::from_static("hookward-first");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// The response of a yes.
-pub(crate) fn accepted(
-    answer: Answer,
-    id: Option<&MessageId>,
-    request: &RequestId,
-) -> Response<Full<Bytes>> {
+pub(crate) fn accepted(answer: Answer, id: Option<&MessageId>, request: &RequestId) -> Response {
     let result = answer.result();
     let mut body = Vec::with_capacity(320);
     body.extend_from_slice(b"{\"result\":\"");
@@ -77,7 +73,7 @@ pub(crate) fn accepted(
     body.push(b'"');
     if let Some(id) = id {
         body.extend_from_slice(b",\"id\":\"");
-        for &byte in id.as_str().as_bytes() {
+        for &byte in id.as_bytes() {
             // An id is visible ASCII: these two are all that JSON escapes in it.
             if matches!(byte, b'"' | b'\\') {
                 body.push(b'\\');
@@ -87,30 +83,28 @@ pub(crate) fn accepted(
         body.push(b'"');
     }
     body.push(b'}');
-    let mut response = respond(status(result, false), result, request, body.into());
-    if let Answer::Duplicate { first } = answer
-        && let Ok(first) = HeaderValue::from_str(&rfc3339(first))
-    {
-        response.headers_mut().insert(FIRST, first);
+    let response = respond(status(result, false), result, request, body.into());
+    match answer {
+        Answer::Duplicate { first } => match HeaderValue::from_str(&rfc3339(first)) {
+            Ok(first) => response.with(FIRST, first),
+            Err(_) => response,
+        },
+        Answer::Delivered | Answer::Unmatched => response,
     }
-    response
 }
 
 /// The response of a no: a word and nothing else, so that a stranger learns nothing.
-pub(crate) fn refused(refusal: &Refusal, request: &RequestId) -> Response<Full<Bytes>> {
+pub(crate) fn refused(refusal: &Refusal, request: &RequestId) -> Response {
     let Some(result) = refusal.result() else {
-        let mut response = Response::new(Full::default());
-        *response.status_mut() = StatusCode::BAD_REQUEST;
-        return response;
+        return Response::new(StatusCode::BAD_REQUEST, Bytes::new());
     };
     let body = error_body(result);
     let mut response = respond(status(result, true), result, request, body);
-    let headers = response.headers_mut();
     if let Some(seconds) = retry_after(result) {
-        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        response = response.with(RETRY_AFTER, HeaderValue::from(seconds));
     }
     if result == RequestResult::Method {
-        headers.insert(ALLOW, HeaderValue::from_static("POST"));
+        response = response.with(ALLOW, HeaderValue::from_static("POST"));
     }
     response
 }
@@ -120,14 +114,11 @@ fn respond(
     result: RequestResult,
     request: &RequestId,
     body: Bytes,
-) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, JSON);
-    headers.insert(RESULT, HeaderValue::from_static(result.word()));
-    headers.insert(REQUEST, request.header());
-    response
+) -> Response {
+    Response::new(status, body)
+        .with(CONTENT_TYPE, JSON)
+        .with(RESULT, HeaderValue::from_static(result.word()))
+        .with(REQUEST, request.header())
 }
 
 /// How long a sender is asked to wait (seconds): a full house empties quickly; a
@@ -206,8 +197,8 @@ mod tests {
         for outcome in outcomes {
             let told = Outcome::read(&outcome.write()).unwrap();
             let (ours, theirs) = (answered(&outcome), answered(&told));
-            assert_eq!(ours.status(), theirs.status());
-            assert_eq!(ours.headers().get(RESULT), theirs.headers().get(RESULT));
+            assert_eq!(ours.status, theirs.status);
+            assert_eq!(ours.header(&RESULT), theirs.header(&RESULT));
         }
         // What leaves no record, or is another's own, is not told.
         for word in ["", "unmatched", "duplicate", "conflict", "in_flight", "x"] {
@@ -217,17 +208,9 @@ mod tests {
 
     #[test]
     fn an_id_is_told_as_valid_json() {
-        use http_body_util::BodyExt as _;
         let id = MessageId::parse(r#"a"b\c"#.into()).unwrap();
         let response = accepted(Answer::Delivered, Some(&id), &RequestId::new());
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
-        let body = runtime
-            .block_on(response.into_body().collect())
-            .unwrap()
-            .to_bytes();
-        let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&response.body).unwrap();
         assert_eq!(json["id"], r#"a"b\c"#);
         assert_eq!(json["result"], "delivered");
     }

@@ -5,11 +5,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
-use http::request::Parts;
-use http::{Method, Request, Response, Uri};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http::Method;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::answer::{self, Answer, Outcome};
@@ -21,7 +17,9 @@ use super::trace::{Trace, Unfinished};
 use super::{Gateway, Source};
 use crate::consume::Share;
 use crate::ledger::{BodyDigest, Claim, Reservation, Reserved};
-use crate::listen::{BodyError, BodyRules, Connection, Held, Sender, read_body, skip_body};
+use crate::listen::{
+    BodyError, BodyRules, Connection, Held, Request, Response, Sender, read_body, skip_body,
+};
 use crate::message::{Envelope, Event, Family, Headers, MessageId, Origin, Received, Verified};
 use crate::route::Plan;
 use crate::source::Unmatched;
@@ -30,9 +28,9 @@ impl Gateway {
     /// Takes a request down the line, and answers it.
     pub async fn handle(
         self: Arc<Self>,
-        request: Request<Incoming>,
+        request: Request,
         connection: Arc<Connection>,
-    ) -> Response<Full<Bytes>> {
+    ) -> Response {
         // A drain waits for every request that was begun.
         let _begun = self.shared.tasks.token();
         let mut trace = Trace::new(connection.began());
@@ -58,17 +56,15 @@ impl Gateway {
     /// The stages up to the proof. Nothing here outlives the sender's patience.
     async fn prove(
         self: &Arc<Self>,
-        request: Request<Incoming>,
+        request: Request,
         connection: &Connection,
         trace: &mut Trace,
     ) -> Result<Proven, Refusal> {
-        let (head, body) = request.into_parts();
-        let head = Head::of(head);
         // A place is only taken by a proven message; when none is left, nothing
         // more is read.
         let full = self.shared.in_flight.stays_full().await;
         let now = self.shared.clock.now();
-        let admitted = match self.admit(&head, connection, trace, now) {
+        let admitted = match self.admit(&request, connection, trace, now) {
             Ok(_) if full => Err(Refusal::Busy("server.max_in_flight")),
             admitted => admitted,
         };
@@ -79,7 +75,7 @@ impl Gateway {
         } = match admitted {
             Ok(admitted) => admitted,
             Err(refusal) => {
-                skip_body(body, connection);
+                skip_body(request.body, connection);
                 return Err(refusal);
             }
         };
@@ -90,7 +86,7 @@ impl Gateway {
             timeout: self.limits.body_timeout,
             deadline,
         };
-        let body = read_body(body, connection, rules, &self.shared.buffers)
+        let body = read_body(request.body, connection, rules, &self.shared.buffers)
             .await
             .map_err(|error| match error {
                 BodyError::TooLarge => Refusal::TooLarge,
@@ -103,7 +99,7 @@ impl Gateway {
             source: Arc::clone(&source.name),
             origin,
             envelope,
-            headers: head.headers,
+            headers: request.headers,
             body: body.bytes,
         };
         let message = match source.verifier.prove(received, now) {
@@ -129,27 +125,27 @@ impl Gateway {
     /// The stages that look at the head alone.
     fn admit(
         &self,
-        head: &Head,
+        request: &Request,
         connection: &Connection,
         trace: &mut Trace,
         now: SystemTime,
     ) -> Result<Admitted, Refusal> {
-        let source = self.pick(head)?;
+        let source = self.pick(request)?;
         trace.source = Some(Arc::clone(&source));
-        if head.method != Method::POST {
+        if request.method != Method::POST {
             return Err(Refusal::Method);
         }
-        let sender = Sender::of(connection, &head.headers, &self.trusted_proxies);
+        let sender = Sender::of(connection, &request.headers, &self.trusted_proxies);
         if !source.allows(sender.address) {
             return Err(Refusal::Forbidden);
         }
         if self.shared.is_draining() {
             return Err(Refusal::Draining);
         }
-        let envelope = match source.verifier.admit(&head.headers, now) {
+        let envelope = match source.verifier.admit(&request.headers, now) {
             Ok(envelope) => envelope,
             Err(rejection) => {
-                trace.id = claimed_id(&head.headers);
+                trace.id = claimed_id(&request.headers);
                 return Err(Refusal::Rejected(rejection));
             }
         };
@@ -166,9 +162,9 @@ impl Gateway {
         })
     }
 
-    fn pick(&self, head: &Head) -> Result<Arc<Source>, Refusal> {
+    fn pick(&self, request: &Request) -> Result<Arc<Source>, Refusal> {
         self.sources
-            .get(head.uri.path())
+            .get(request.target.path())
             .cloned()
             .ok_or(Refusal::UnknownPath)
     }
@@ -367,23 +363,6 @@ impl Source {
 pub(super) fn claimed_id(headers: &Headers) -> Option<MessageId> {
     let mut claimed = Family::ALL.iter().filter_map(|f| headers.get(f.id()));
     MessageId::parse(claimed.next()?.share())
-}
-
-/// What the line reads of a head.
-struct Head {
-    method: Method,
-    uri: Uri,
-    headers: Headers,
-}
-
-impl Head {
-    fn of(parts: Parts) -> Self {
-        Self {
-            headers: Headers::from(&parts.headers),
-            method: parts.method,
-            uri: parts.uri,
-        }
-    }
 }
 
 /// A request whose head was good.

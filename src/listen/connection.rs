@@ -3,7 +3,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::header::{CONNECTION, HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
 use super::Stop;
@@ -170,17 +169,14 @@ impl Connection {
         self.enter(Phase::Handling);
     }
 
-    /// The service has answered: says in `headers` whether this was the last answer.
-    pub(super) fn answered(&self, headers: &mut HeaderMap) {
+    /// The service has answered. Whether this is the last answer, and has to say so.
+    pub(super) fn answered(&self) -> bool {
+        self.enter(Phase::Answering);
         // Where the body was not read to its end, the connection cannot go on.
-        if self.unread.load(Ordering::Relaxed)
+        self.unread.load(Ordering::Relaxed)
             || self.close_after.load(Ordering::Relaxed)
             || self.house.stop.is_leaving()
             || self.is_in_the_way()
-        {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        self.enter(Phase::Answering);
     }
 
     /// All that was written is with the kernel.

@@ -61,6 +61,14 @@ impl Io {
         }
     }
 
+    /// Ready when a read may bring something.
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &self.socket {
+            Socket::Tcp(stream) => stream.poll_read_ready(cx),
+            Socket::Unix(stream) => stream.poll_read_ready(cx),
+        }
+    }
+
     /// Reads off what is coming. Closing a socket with unread bytes makes the
     /// kernel reset it, and a reset can overtake the answer on its way.
     fn poll_read_off(&mut self, cx: &mut Context<'_>, mut left: usize) -> Poll<()> {

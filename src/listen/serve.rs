@@ -1,32 +1,21 @@
 use std::convert::Infallible;
-use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::Full;
-use hyper::body::{Body as _, Incoming};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use prometheus::IntGauge;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task::yield_now;
-use tokio::time::{Instant, sleep_until, timeout};
-use tokio_rustls::TlsAcceptor;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
-use tower::{Service, ServiceExt as _};
+use tower::Service;
 
 use super::accept::{Accepted, Acceptor, Pause, is_passing};
 use super::connection::House;
+use super::guest::Guest;
 use super::io::Io;
 use super::room::{Place, Room};
-use super::{Connection, Crew, Limits, Listener, Stop};
+use super::stream::Stream;
+use super::{Connection, Crew, Limits, Listener, Request, Response, Stop};
 use crate::message::Protocol;
 
 /// What a new connection finds: its limits, and whether TLS is spoken.
@@ -50,15 +39,6 @@ pub struct ServeOptions {
     pub crew: Crew,
 }
 
-/// The largest head (bytes): what Node takes too, and a webhook's is about 1 KiB.
-/// It bounds what 10 000 senders of half heads can make us keep.
-const MAX_HEAD: usize = 16 * 1024;
-
-/// The largest read at one time (bytes). Bodies come through a buffer that grows
-/// up to this while reads fill it; twice as much saves a large body a few calls
-/// a megabyte, and costs every connection twice the memory.
-const MAX_READ: usize = 32 * 1024;
-
 /// How often a full listener looks whether its limit was raised.
 const RECHECK: Duration = Duration::from_secs(1);
 
@@ -71,10 +51,7 @@ const RECHECK: Duration = Duration::from_secs(1);
 pub async fn serve<M, S>(listener: Listener, make: M, options: ServeOptions) -> io::Result<usize>
 where
     M: Fn(Arc<Connection>) -> S,
-    S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible>
-        + Clone
-        + Send
-        + 'static,
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
     let mut acceptor = Acceptor::new(listener)?;
@@ -154,10 +131,7 @@ impl Floor {
     fn admit<M, S>(&self, accepted: Accepted, make: &M)
     where
         M: Fn(Arc<Connection>) -> S,
-        S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible>
-            + Clone
-            + Send
-            + 'static,
+        S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send + 'static,
     {
         let Some(post) = self.options.crew.post() else {
@@ -192,7 +166,7 @@ impl Floor {
             };
             let io = Io::new(socket, connection);
             match tls {
-                None => guest.serve(io).await,
+                None => guest.serve(Stream::Plain(io)).await,
                 // Boxed, so that a plain connection does not carry its size.
                 Some(tls) => Box::pin(guest.serve_tls(io, tls)).await,
             }
@@ -220,126 +194,5 @@ impl Floor {
         stop.cut();
         self.tasks.wait().await;
         left
-    }
-}
-
-/// One connection with the service that answers it.
-struct Guest<S> {
-    connection: Arc<Connection>,
-    service: S,
-    stop: Stop,
-}
-
-impl<S> Guest<S>
-where
-    S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible>
-        + Clone
-        + Send
-        + 'static,
-    S::Future: Send + 'static,
-{
-    async fn serve_tls(self, io: Io, tls: Arc<rustls::ServerConfig>) {
-        let Some(deadline) = self.connection.deadline() else {
-            return;
-        };
-        let stream = tokio::select! {
-            biased;
-            () = self.stop.finishing() => return,
-            () = sleep_until(deadline) => return,
-            stream = TlsAcceptor::from(tls).accept(io) => stream,
-        };
-        // A handshake that fails is the sender's to tell; it got an alert.
-        if let Ok(stream) = stream {
-            self.connection.shook_hands();
-            self.serve(stream).await;
-        }
-    }
-
-    async fn serve<T>(self, stream: T)
-    where
-        T: AsyncRead + AsyncWrite + Unpin,
-    {
-        let Self {
-            connection,
-            service,
-            stop,
-        } = self;
-        let shared = Arc::clone(&connection);
-        let answer = service_fn(move |request: Request<Incoming>| {
-            let connection = Arc::clone(&shared);
-            connection.head_whole(!request.body().is_end_stream());
-            let answer = service.clone().oneshot(request);
-            async move {
-                let mut response = answer.await?;
-                connection.answered(response.headers_mut());
-                Ok::<_, Infallible>(response)
-            }
-        });
-        let http = http1::Builder::new()
-            .keep_alive(true)
-            // A sender that shuts its side down has hung up.
-            .half_close(false)
-            // It would also cut connections that wait for their next request.
-            .header_read_timeout(None)
-            .max_header_size(MAX_HEAD)
-            .max_buf_size(MAX_READ)
-            // Answers are small: one copy is cheaper than a list of buffers.
-            .writev(false)
-            .pipeline_flush(false)
-            .serve_connection(TokioIo::new(stream), answer);
-        let mut http = pin!(http);
-        let mut finishing = pin!(stop.finishing());
-        let mut cutting = pin!(stop.cutting());
-        let mut sleep = pin!(sleep_until(
-            connection.deadline().unwrap_or_else(Instant::now)
-        ));
-        let mut turn = pin!(yield_now());
-        let mut told = false;
-        let mut listening = false;
-
-        poll_fn(|cx| {
-            if stop.is_cut() {
-                return Poll::Ready(());
-            }
-            if !told && stop.is_finishing() && turn.as_mut().poll(cx).is_ready() {
-                // A request that is already here is still answered: told before
-                // it is read, the connection would end as an idle one. The
-                // runtime had its turn to hear of it.
-                if http.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(());
-                }
-                http.as_mut().graceful_shutdown();
-                told = true;
-            }
-            // An error is the sender's doing, and nobody is left to tell.
-            if http.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(());
-            }
-            // Once is enough, as this is a task of its own: its waker never
-            // changes. Asking each time would have all connections meet at one
-            // lock at every turn.
-            if !listening {
-                listening = true;
-                let called = finishing.as_mut().poll(cx).is_ready();
-                if called | cutting.as_mut().poll(cx).is_ready() {
-                    cx.waker().wake_by_ref();
-                }
-            }
-            // The timer is left armed when the deadline moves away, which it
-            // does with each request, and set anew when it fires too early.
-            while let Some(deadline) = connection.deadline() {
-                if deadline < sleep.deadline() || sleep.is_elapsed() {
-                    sleep.as_mut().reset(deadline);
-                }
-                if sleep.as_mut().poll(cx).is_pending() {
-                    break;
-                }
-                if Instant::now() >= deadline {
-                    return Poll::Ready(());
-                }
-            }
-            Poll::Pending
-        })
-        .await;
     }
 }

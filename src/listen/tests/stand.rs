@@ -4,10 +4,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http::StatusCode;
 use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -54,16 +51,16 @@ struct Desk {
 }
 
 impl Desk {
-    async fn answer(self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    async fn answer(self, request: Request) -> Result<Response, Infallible> {
         self.heads
             .lock()
             .unwrap()
             .push((self.connection.began(), Instant::now()));
-        let path = request.uri().path().to_owned();
+        let path = request.target.path().to_owned();
         let (status, text) = match path.as_str() {
             "/early" => (StatusCode::PAYLOAD_TOO_LARGE, "early".into()),
             "/skip" => {
-                skip_body(request.into_body(), &self.connection);
+                skip_body(request.body, &self.connection);
                 (StatusCode::UNAUTHORIZED, "skipped".into())
             }
             "/large" => (StatusCode::OK, "x".repeat(32 << 20)),
@@ -81,8 +78,7 @@ impl Desk {
                     },
                     deadline: self.connection.began() + PATIENCE,
                 };
-                let body =
-                    read_body(request.into_body(), &self.connection, rules, &self.budget).await;
+                let body = read_body(request.body, &self.connection, rules, &self.budget).await;
                 if path == "/hold" {
                     self.gate.acquire().await.unwrap().forget();
                 }
@@ -98,9 +94,7 @@ impl Desk {
                 }
             }
         };
-        let mut response = Response::new(Full::new(text.into()));
-        *response.status_mut() = status;
-        Ok(response)
+        Ok(Response::new(status, text))
     }
 }
 
