@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
-use http::{HeaderValue, Method, StatusCode};
+use http::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde_json::json;
 use subtle::ConstantTimeEq as _;
@@ -165,8 +165,7 @@ fn permit<S: Subject>(subject: &S, request: &Request) -> Result<(), Refused> {
                 StatusCode::UNAUTHORIZED,
                 "send `Authorization: Bearer` with `admin.token`",
             );
-            let bearer = HeaderValue::from_static("Bearer");
-            Err(refused.with(WWW_AUTHENTICATE, bearer).into())
+            Err(refused.with(WWW_AUTHENTICATE, "Bearer").into())
         }
         None => Err(error(StatusCode::FORBIDDEN, "set `admin.token` to use this path").into()),
     }
@@ -308,8 +307,7 @@ fn decoded(text: &str) -> String {
 }
 
 fn wrong_method(allowed: &'static str) -> Response {
-    error(StatusCode::METHOD_NOT_ALLOWED, "not this method")
-        .with(ALLOW, HeaderValue::from_static(allowed))
+    error(StatusCode::METHOD_NOT_ALLOWED, "not this method").with(ALLOW, allowed)
 }
 
 fn error(status: StatusCode, message: &str) -> Response {
@@ -330,8 +328,8 @@ fn text(status: StatusCode, body: String) -> Response {
 
 fn document(status: StatusCode, content_type: &'static str, body: String) -> Response {
     Response::new(status, body)
-        .with(CONTENT_TYPE, HeaderValue::from_static(content_type))
-        .with(CACHE_CONTROL, HeaderValue::from_static("no-store"))
+        .with(CONTENT_TYPE, content_type)
+        .with(CACHE_CONTROL, "no-store")
 }
 
 fn empty(status: StatusCode) -> Response {

@@ -2,7 +2,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, StatusCode};
 
 use super::refusal::{Refusal, status};
 use crate::ledger::Told;
@@ -62,7 +62,7 @@ impl Answer {
 const RESULT: HeaderName = HeaderName::from_static("hookward-result");
 const REQUEST: HeaderName = HeaderName::from_static("hookward-request");
 const FIRST: HeaderName = HeaderName::from_static("hookward-first");
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const JSON: &str = "application/json";
 
 /// The response of a yes.
 pub(crate) fn accepted(answer: Answer, id: Option<&MessageId>, request: &RequestId) -> Response {
@@ -85,10 +85,7 @@ pub(crate) fn accepted(answer: Answer, id: Option<&MessageId>, request: &Request
     body.push(b'}');
     let response = respond(status(result, false), result, request, body.into());
     match answer {
-        Answer::Duplicate { first } => match HeaderValue::from_str(&rfc3339(first)) {
-            Ok(first) => response.with(FIRST, first),
-            Err(_) => response,
-        },
+        Answer::Duplicate { first } => response.with(FIRST, rfc3339(first)),
         Answer::Delivered | Answer::Unmatched => response,
     }
 }
@@ -101,10 +98,10 @@ pub(crate) fn refused(refusal: &Refusal, request: &RequestId) -> Response {
     let body = error_body(result);
     let mut response = respond(status(result, true), result, request, body);
     if let Some(seconds) = retry_after(result) {
-        response = response.with(RETRY_AFTER, HeaderValue::from(seconds));
+        response = response.with(RETRY_AFTER, seconds.to_string());
     }
     if result == RequestResult::Method {
-        response = response.with(ALLOW, HeaderValue::from_static("POST"));
+        response = response.with(ALLOW, "POST");
     }
     response
 }
@@ -117,8 +114,8 @@ fn respond(
 ) -> Response {
     Response::new(status, body)
         .with(CONTENT_TYPE, JSON)
-        .with(RESULT, HeaderValue::from_static(result.word()))
-        .with(REQUEST, request.header())
+        .with(RESULT, result.word())
+        .with(REQUEST, request.as_bytes())
 }
 
 /// How long a sender is asked to wait (seconds): a full house empties quickly; a

@@ -15,7 +15,8 @@ use smallvec::SmallVec;
 #[derive(Clone, Default)]
 pub struct Headers {
     text: Bytes,
-    fields: SmallVec<[Field; USUAL]>,
+    /// Apart, because headers are handed on from stage to stage.
+    fields: Vec<Field>,
 }
 
 /// As many headers as senders, and a proxy before us, seldom go beyond.
@@ -53,8 +54,9 @@ impl Headers {
             );
             field.map(|(name, value)| Field { name, value })
         });
-        let fields = fields.collect();
-        Self { text, fields }
+        let mut all = Vec::with_capacity(USUAL);
+        all.extend(fields);
+        Self { text, fields: all }
     }
 
     /// The first value of that name.

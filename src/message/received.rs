@@ -3,7 +3,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderValue;
 
 use super::{Envelope, Family, Headers, MessageId, Timestamp};
 
@@ -34,12 +33,6 @@ impl RequestId {
     /// The same as bytes, which need not be looked at for that.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
-    }
-
-    /// Its text as a header value.
-    pub fn header(&self) -> HeaderValue {
-        // Hexadecimal digits are always a header value.
-        HeaderValue::from_bytes(&self.0).unwrap_or(HeaderValue::from_static(""))
     }
 }
 

@@ -16,9 +16,7 @@ pub(super) fn written(response: &Response, last: bool) -> Vec<u8> {
     text.extend_from_slice(b" ");
     text.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
     text.extend_from_slice(b"\r\n");
-    for (name, value) in response.headers() {
-        line(name.as_str(), value.as_bytes(), &mut text);
-    }
+    text.extend_from_slice(response.lines());
     if last {
         line(CONNECTION.as_str(), b"close", &mut text);
     }
