@@ -5,7 +5,8 @@
 //! tower service, made for each [`Connection`]. What the service sees is only
 //! requests whose head came whole and in time; it reads the body with
 //! [`read_body`], which keeps size, pace and the shared [`BufferBudget`], and
-//! learns from [`Sender`] who is there behind the proxies. [`Workers`] are the
+//! learns from [`Sender`] who is there behind the proxies. A usual request is read in
+//! `usual`, any other by hyper. [`Workers`] are the
 //! threads that connections are served on. [`Stop`] ends it all in stages.
 //!
 //! | danger | what bounds it |
