@@ -3,6 +3,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use memchr::memchr;
 use smallvec::SmallVec;
 
 use super::Rejection;
@@ -61,10 +62,18 @@ fn check_length(header: &[u8]) -> Result<(), Rejection> {
 }
 
 /// The tokens, without the empty ones between two spaces.
-fn split(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    bytes
-        .split(|&b| b == b' ')
-        .filter(|token| !token.is_empty())
+fn split(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        while !bytes.is_empty() {
+            let end = memchr(b' ', bytes).unwrap_or(bytes.len());
+            let (token, rest) = bytes.split_at(end);
+            bytes = rest.get(1..).unwrap_or_default();
+            if !token.is_empty() {
+                return Some(token);
+            }
+        }
+        None
+    })
 }
 
 /// Decodes `LENGTH` characters of canonical standard base64 into `BYTES` bytes.

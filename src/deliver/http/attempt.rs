@@ -43,9 +43,8 @@ enum Sent {
 }
 
 impl Attempt<'_> {
-    /// Makes the attempt.
-    pub(super) async fn run(&self) -> Result<(), End> {
-        let now = Instant::now();
+    /// Makes the attempt, which begins `now`.
+    pub(super) async fn run(&self, now: Instant) -> Result<(), End> {
         if now >= self.deadline {
             return Err(End::budget());
         }

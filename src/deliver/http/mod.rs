@@ -93,13 +93,15 @@ impl Http {
     ) -> Result<(), Failure> {
         let mut tried = 0;
         let mut in_doubt = false;
+        // The first begins with the delivery: the clock need not be asked twice.
+        let mut now = attempts.began;
         loop {
             let attempt = Attempt {
                 http: self,
                 event,
                 deadline: budget.deadline,
             };
-            let Err(end) = attempt.run().await else {
+            let Err(end) = attempt.run(now).await else {
                 attempts.ended(AttemptOutcome::Accepted, Health::There);
                 return Ok(());
             };
@@ -112,7 +114,10 @@ impl Http {
                 .and_then(|wait| Instant::now().checked_add(wait))
                 .filter(|next| *next < budget.deadline);
             match next {
-                Some(next) => sleep_until(next).await,
+                Some(next) => {
+                    sleep_until(next).await;
+                    now = Instant::now();
+                }
                 None => {
                     return Err(Failure {
                         may_have_arrived: in_doubt,

@@ -1,6 +1,7 @@
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use httparse::{EMPTY_HEADER, Header, Status};
+use httparse::{Header, Status};
 use smallvec::SmallVec;
 
 /// What stands at the beginning of what was read.
@@ -41,9 +42,9 @@ const LONGEST: usize = 8 * 1024;
 impl Head {
     /// Looks at what was read.
     pub(super) fn read(text: &[u8]) -> Self {
-        let mut space = [EMPTY_HEADER; HEADERS];
-        let mut head = httparse::Request::new(&mut space);
-        let length = match head.parse(text) {
+        let mut space = [MaybeUninit::uninit(); HEADERS];
+        let mut head = httparse::Request::new(&mut []);
+        let length = match head.parse_with_uninit_headers(text, &mut space) {
             Ok(Status::Complete(length)) if length <= LONGEST => length,
             Ok(Status::Complete(_)) => return Head::Other,
             Ok(Status::Partial) => return Head::Partial,
