@@ -43,9 +43,12 @@ pub(super) struct Flight {
     pub(super) judged: bool,
 }
 
+/// What is to come of a publication.
+pub(super) type Flying = BoxFuture<'static, Result<Confirmation, Lost>>;
+
 pub(super) enum State {
     /// No answer has come.
-    Flying(BoxFuture<'static, Result<Confirmation, Lost>>),
+    Flying(Flying),
     /// The broker said yes, or no, alone or with something that came back: of
     /// this publication or of another one.
     Answered {
@@ -97,10 +100,15 @@ impl Flight {
             drop(body);
             confirm.await.map_err(lost(true))
         };
+        Self::of(message_id, job.ending, flying.boxed(), deadline)
+    }
+
+    /// One that ends as `flying` does.
+    pub(super) fn of(id: ShortString, ending: Ending, flying: Flying, deadline: Instant) -> Self {
         Self {
-            id: message_id,
-            ending: Some(job.ending),
-            state: State::Flying(flying.boxed()),
+            id,
+            ending: Some(ending),
+            state: State::Flying(flying),
             deadline,
             given_back: None,
             unjudged: false,

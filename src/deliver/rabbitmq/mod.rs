@@ -14,7 +14,8 @@
 //! | `job` | one publication that waits, and where its outcome is told |
 //! | `waiting` | which of those that wait may go together, and which goes alone |
 //! | `queue` | what waits for a channel, and how it stands with the broker |
-//! | `window` | what is under way on one channel, and which of it is proven |
+//! | `window` | one channel, and what may be published on it beside what is under way |
+//! | `under_way` | what is under way on one channel, and which of it is proven |
 //! | `flight` | one publication under way, and why it has no receipt |
 //! | `publisher` | the one owner of one channel |
 //! | `supervisor` | the connection, and what is missing, blocked or away |
@@ -29,6 +30,7 @@ mod queue;
 mod supervisor;
 mod template;
 mod topology;
+mod under_way;
 mod waiting;
 mod window;
 

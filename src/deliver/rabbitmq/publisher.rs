@@ -13,8 +13,9 @@ use super::connect::{Link, told};
 use super::flight::{Doubt, Interruption};
 use super::queue::Taken;
 use super::supervisor::Supervisor;
+use super::under_way::Learned;
 use super::waiting::Shown;
-use super::window::{Learned, Window};
+use super::window::Window;
 
 /// How long an event is held back at most so that more go together with it.
 const GATHER: Duration = Duration::from_millis(5);
