@@ -47,12 +47,16 @@ async fn what_is_in_a_queue_arrives() {
     kept("a frozen service that holds the whole prefetch recovers");
     a_missing_queue_is_told_and_found_again(&broker).await;
     kept("a queue that is missing is told, and found again");
+    over_tls_both_sides_show_who_they_are(&broker).await;
+    kept("over TLS a broker is believed by its authority, and hookward by its certificate");
     a_reload_keeps_what_did_not_change(&broker).await;
     kept("a reload keeps, replaces and ends consumers");
     a_stop_gives_back_what_is_not_finished(&broker).await;
     kept("a stop finishes what is begun and gives back the rest");
     a_killed_hookward_loses_nothing(&broker).await;
     kept("a killed hookward loses nothing");
+    a_frozen_broker_loses_nothing(&broker).await;
+    kept("a frozen broker is told, loses nothing, and nobody gets an event twice");
     a_killed_broker_loses_nothing(&mut broker).await;
     kept("a killed broker loses nothing, and nobody gets an event twice");
 }
@@ -678,6 +682,113 @@ async fn a_killed_hookward_loses_nothing(broker: &Broker) {
     stopped(gateway).await;
     assert_eq!(broker.drain("gone").await.len(), 0);
     assert_eq!(broker.drain("gone.dead").await.len(), 0);
+}
+
+async fn over_tls_both_sides_show_who_they_are(broker: &Broker) {
+    broker.queue_with_the_dead("tls").await;
+    let producer = broker.producer("tls").await;
+    let service = Upstream::start().await;
+    let certificates = |names: &[(&str, &str)]| {
+        let file = |(key, name): &(&str, &str)| format!("{key} = \"{}\"\n", broker.file(name));
+        let more: String = names.iter().map(file).collect();
+        reading(broker, "tls", service.url(), &more).replace(&broker.url(), &broker.tls_url())
+    };
+    let all = [
+        ("ca", "ca.pem"),
+        ("cert", "hookward.pem"),
+        ("key", "hookward-key.pem"),
+    ];
+    producer.publish(&Message::new("tls_1")).await;
+    // Its authority is not one of the system's, and it wants to know who comes.
+    for some in [&all[1..], &all[..1]] {
+        let gateway = Gateway::start(&certificates(some)).await;
+        let away = ["the broker is away", "\"source\":\"events\""];
+        gateway.line(&away).await;
+        degraded(&gateway, Some("source `events`: the broker is away")).await;
+        stopped(gateway).await;
+    }
+    assert_eq!(service.count(), 0);
+    let gateway = consuming(&certificates(&all)).await;
+    ended(&gateway, "accepted", 1).await;
+    assert_eq!(service.only().id(), "tls_1");
+    degraded(&gateway, None).await;
+    stopped(gateway).await;
+    assert_eq!(broker.drain("tls").await.len(), 0);
+}
+
+/// How often a broker shows that it is there, when a test cannot wait for long
+/// (seconds), and how often when it can.
+const HEARTBEATS: [u32; 2] = [2, 60];
+
+async fn with_heartbeat(broker: &Broker, seconds: u32) {
+    let set = format!("application:set_env(rabbit, heartbeat, {seconds}).");
+    broker.control(&["eval", &set]).await;
+}
+
+async fn a_frozen_broker_loses_nothing(broker: &Broker) {
+    let [short, usual] = HEARTBEATS;
+    with_heartbeat(broker, short).await;
+    broker.queue_with_the_dead("still").await;
+    let service = Upstream::scripted(|number, _| match number {
+        10..20 => Reply::Held(204),
+        _ => Reply::Status(204),
+    })
+    .await;
+    let config = reading(broker, "still", service.url(), "");
+    let gateway = consuming(&config).await;
+    let producer = broker.producer("still").await;
+    for number in 0..30 {
+        producer
+            .publish(&Message::new(&format!("still_{number}")))
+            .await;
+    }
+    service.reached(30).await;
+    ended(&gateway, "accepted", 20).await;
+    broker.signal(Signal::STOP);
+    // Some are accepted while nobody knows yet that the broker hears nothing, and
+    // some when it is known.
+    service.release(5);
+    delivered(&gateway, 25).await;
+    gateway
+        .line(&["the broker is away", "\"source\":\"events\""])
+        .await;
+    degraded(&gateway, Some("source `events`: the broker is away")).await;
+    service.release(5);
+    delivered(&gateway, 30).await;
+    broker.signal(Signal::CONT);
+    degraded(&gateway, None).await;
+    let producer = broker.producer("still").await;
+    for number in 30..40 {
+        producer
+            .publish(&Message::new(&format!("still_{number}")))
+            .await;
+    }
+    delivered(&gateway, 40).await;
+    let duplicate = [("source", "events"), ("result", "duplicate")];
+    gateway
+        .metrics_until("those not acknowledged to be known", |metrics| {
+            metrics.value("hookward_requests_total", &duplicate) >= 5.0
+        })
+        .await;
+    stopped(gateway).await;
+    assert_eq!(broker.drain("still").await.len(), 0);
+    assert_eq!(broker.drain("still.dead").await.len(), 0);
+    let times = accepted(&service, |_| true);
+    assert_eq!(times.len(), 40);
+    assert!(times.values().all(|times| *times == 1), "{times:?}");
+    with_heartbeat(broker, usual).await;
+}
+
+/// Waits until the service has accepted so many, as far as hookward knows.
+async fn delivered(gateway: &Gateway, count: usize) {
+    let labels = [("source", "events"), ("result", "delivered")];
+    let what = format!("{count} to be delivered");
+    let metrics = gateway.metrics_until(&what, |metrics| {
+        metrics.value("hookward_requests_total", &labels) >= count as f64
+    });
+    let metrics = metrics.await;
+    let found = metrics.value("hookward_requests_total", &labels);
+    assert_eq!(found, count as f64);
 }
 
 async fn a_killed_broker_loses_nothing(broker: &mut Broker) {

@@ -96,32 +96,25 @@ async fn under_way(gateway: &Gateway, count: usize) {
     gateway.metrics_until("events to wait", there).await;
 }
 
-/// Two that are published as one batch: every channel is held until both wait.
-/// Nothing else is under way then.
+/// Two that are under way on one channel, where nothing else is.
 async fn two_on_one_channel(gateway: &Gateway, peer: &mut Peer) -> [UnderWay; 2] {
-    let mut held = Vec::new();
-    for number in 0..CHANNELS {
-        let id = format!("held_{number}");
-        held.push(publishing(gateway, peer, &id).await);
-    }
-    let mut waiting = Vec::new();
-    for id in ["one", "two"] {
-        waiting.push(sending(gateway, id));
-        under_way(gateway, CHANNELS + waiting.len()).await;
-    }
-    let mut both = Vec::new();
-    for one in held {
-        peer.confirm(&one.published).await;
-        assert_eq!(one.told().await, (200, "delivered".into()));
-        for sending in waiting.drain(..) {
-            let published = peer.published().await;
-            both.push(UnderWay { published, sending });
+    let serial = fastrand::u32(..);
+    let mut under_way: Vec<UnderWay> = Vec::new();
+    let found = loop {
+        let id = format!("event_{serial}_{}", under_way.len());
+        let next = publishing(gateway, peer, &id).await;
+        let channel = next.published.channel;
+        let same = |one: &UnderWay| one.published.channel == channel;
+        match under_way.iter().position(same) {
+            Some(at) => break [under_way.remove(at), next],
+            None => under_way.push(next),
         }
+    };
+    for other in under_way {
+        peer.confirm(&other.published).await;
+        assert_eq!(other.told().await, (200, "delivered".into()));
     }
-    let [first, second] = both.try_into().ok().unwrap();
-    assert!(first.published.is("one") && second.published.is("two"));
-    assert_eq!(first.published.channel, second.published.channel);
-    [first, second]
+    found
 }
 
 #[tokio::test]
@@ -179,8 +172,85 @@ async fn what_comes_back_with_the_confirm_of_another_is_refused_when_its_own_is_
 
     // What follows is answered as by a broker that is there: a channel is opened.
     peer.until_ready().await;
-    assert_eq!(first.told().await, (200, "delivered".into()));
+    // Whether the first came back behind the second cannot be told.
+    assert_eq!(first.told().await, (504, "late".into()));
     assert_eq!(second.told().await, (502, "failed".into()));
+}
+
+#[tokio::test]
+async fn what_came_back_behind_another_is_no_success_when_the_rest_is_silence() {
+    let (_script, gateway, mut peer) = connected().await;
+    let [first, second] = two_on_one_channel(&gateway, &mut peer).await;
+
+    peer.give_back(&second.published).await;
+    peer.give_back(&first.published).await;
+    peer.confirm(&first.published).await;
+
+    peer.until_ready().await;
+    assert_ne!(first.told().await.0, 200);
+    assert_eq!(second.told().await, (502, "failed".into()));
+}
+
+#[tokio::test]
+async fn who_is_confirmed_waits_for_nobody_whose_confirm_is_late() {
+    let (_script, gateway, mut peer) = connected().await;
+    for confirmed in [0, 1] {
+        let both = two_on_one_channel(&gateway, &mut peer).await;
+        let [mut first, mut second] = both;
+        if confirmed == 1 {
+            std::mem::swap(&mut first, &mut second);
+        }
+        peer.confirm(&first.published).await;
+        assert_eq!(first.told().await, (200, "delivered".into()));
+        assert!(!second.sending.is_finished(), "it was told nothing");
+        peer.confirm(&second.published).await;
+        assert_eq!(second.told().await, (200, "delivered".into()));
+    }
+}
+
+#[tokio::test]
+async fn a_confirm_that_never_comes_costs_its_own_event_and_no_other() {
+    let (_script, gateway, mut peer) = connected().await;
+    let [never, second] = two_on_one_channel(&gateway, &mut peer).await;
+    let given_up = never.published.channel;
+    peer.confirm(&second.published).await;
+    assert_eq!(second.told().await, (200, "delivered".into()));
+
+    assert_eq!(never.told().await, (504, "late".into()));
+    // The broker answered meanwhile, so a fresh channel is all it takes.
+    assert_eq!(peer.until_channel_closes().await, given_up);
+    peer.channel_closed(given_up).await;
+    delivered(&gateway, &mut peer, "next").await;
+}
+
+#[tokio::test]
+async fn one_that_came_with_the_message_of_another_is_proven_by_the_next_that_comes_alone() {
+    let (_script, gateway, mut peer) = connected().await;
+    let [first, second] = two_on_one_channel(&gateway, &mut peer).await;
+    let channel = first.published.channel;
+
+    peer.give_back(&second.published).await;
+    peer.confirm(&first.published).await;
+    // By the next on that channel: the other one takes what comes alone.
+    let mut held = Vec::new();
+    let next = loop {
+        let id = format!("next_{}", held.len());
+        let next = publishing(&gateway, &mut peer, &id).await;
+        if next.published.channel == channel {
+            break next;
+        }
+        held.push(next);
+    };
+    assert!(!first.sending.is_finished(), "it was not proven");
+    peer.confirm(&next.published).await;
+    assert_eq!(next.told().await, (200, "delivered".into()));
+    assert_eq!(first.told().await, (200, "delivered".into()));
+    peer.confirm(&second.published).await;
+    assert_eq!(second.told().await, (502, "failed".into()));
+    for other in held {
+        peer.confirm(&other.published).await;
+        assert_eq!(other.told().await, (200, "delivered".into()));
+    }
 }
 
 #[tokio::test]
@@ -278,8 +348,16 @@ async fn a_blocked_broker_is_unavailable_within_a_second_also_to_who_waits() {
 async fn a_channel_the_broker_closes_is_opened_again_and_the_other_one_goes_on() {
     let (_script, gateway, mut peer) = connected().await;
     let lost = publishing(&gateway, &mut peer, "lost").await;
-    let other = publishing(&gateway, &mut peer, "other").await;
-    assert_ne!(lost.published.channel, other.published.channel);
+    // An idle channel takes it, unless this one comes first.
+    let mut other = publishing(&gateway, &mut peer, "other_0").await;
+    for number in 1.. {
+        if other.published.channel != lost.published.channel {
+            break;
+        }
+        peer.confirm(&other.published).await;
+        assert_eq!(other.told().await, (200, "delivered".into()));
+        other = publishing(&gateway, &mut peer, &format!("other_{number}")).await;
+    }
 
     peer.refuse(&lost.published).await;
     assert_eq!(lost.told().await, (502, "failed".into()));

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use lapin::message::BasicReturnMessage;
 use lapin::options::BasicPublishOptions;
 use lapin::types::ShortString;
 use lapin::{Channel, Confirmation, Error};
+use tokio::time::Instant;
 
 use crate::deliver::Reason;
 use crate::deliver::breaker::Health;
@@ -26,29 +28,43 @@ pub(super) enum Interruption {
 }
 
 /// A publication that was handed to its channel.
-pub(super) struct Flight<'a> {
+pub(super) struct Flight {
     pub(super) id: ShortString,
-    pub(super) ending: Ending,
-    pub(super) state: State<'a>,
+    /// `None` once it is told.
+    pub(super) ending: Option<Ending>,
+    pub(super) state: State,
+    /// When its confirm is late.
+    pub(super) deadline: Instant,
+    /// Why the broker gave it back, if it is known to have.
+    pub(super) given_back: Option<String>,
+    /// It was seen to have ended, and is still to be judged.
+    pub(super) unjudged: bool,
+    /// It was judged by what had come by then, and stayed.
+    pub(super) judged: bool,
 }
 
-pub(super) enum State<'a> {
+/// What is to come of a publication.
+pub(super) type Flying = BoxFuture<'static, Result<Confirmation, Lost>>;
+
+pub(super) enum State {
     /// No answer has come.
-    Flying(BoxFuture<'a, Result<Confirmation, Lost>>),
-    /// The broker said yes, or no, and something came with it: of this
-    /// publication or of another one.
+    Flying(Flying),
+    /// The broker said yes, or no, alone or with something that came back: of
+    /// this publication or of another one.
     Answered {
         yes: bool,
+        alone: bool,
         with: Option<Box<BasicReturnMessage>>,
     },
     /// An error ended it.
     Lost(Lost),
 }
 
-impl State<'_> {
+impl State {
     fn answered(yes: bool, with: Option<BasicReturnMessage>) -> Self {
         let with = with.map(Box::new);
-        State::Answered { yes, with }
+        let alone = with.is_none();
+        State::Answered { yes, alone, with }
     }
 }
 
@@ -65,10 +81,11 @@ const OPTIONS: BasicPublishOptions = BasicPublishOptions {
     immediate: false,
 };
 
-impl<'a> Flight<'a> {
+impl Flight {
     /// Its first [`look`](Self::look) hands it to the channel, so that they are
     /// to be looked at in the order in which they are to be published.
-    pub(super) fn new(channel: &'a Channel, job: Job) -> Self {
+    pub(super) fn new(channel: &Arc<Channel>, job: Job, deadline: Instant) -> Self {
+        let channel = Arc::clone(channel);
         let Publication {
             exchange,
             routing_key,
@@ -83,15 +100,29 @@ impl<'a> Flight<'a> {
             drop(body);
             confirm.await.map_err(lost(true))
         };
+        Self::of(message_id, job.ending, flying.boxed(), deadline)
+    }
+
+    /// One that ends as `flying` does.
+    pub(super) fn of(id: ShortString, ending: Ending, flying: Flying, deadline: Instant) -> Self {
         Self {
-            id: message_id,
-            ending: job.ending,
-            state: State::Flying(flying.boxed()),
+            id,
+            ending: Some(ending),
+            state: State::Flying(flying),
+            deadline,
+            given_back: None,
+            unjudged: false,
+            judged: false,
         }
     }
 
     pub(super) fn is_flying(&self) -> bool {
         matches!(self.state, State::Flying(_))
+    }
+
+    /// Whether the broker answered and nothing came with that.
+    pub(super) fn came_alone(&self) -> bool {
+        matches!(self.state, State::Answered { alone: true, .. })
     }
 
     pub(super) fn is_answered(&self) -> bool {

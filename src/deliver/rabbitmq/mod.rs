@@ -1,10 +1,10 @@
 //! RabbitMQ: accepted is what the broker confirmed and did not give back.
 //!
 //! A supervisor keeps one connection to the broker, and a few channels on it.
-//! Each channel has one owner, which publishes one batch after the other: what
-//! has gathered while the last one was being confirmed. lapin hands a message that
-//! came back to whichever confirm is next, so that a confirm alone proves nothing;
-//! when all confirms of a batch are there, it is known what came back of it.
+//! Each channel has one owner, which publishes what has gathered together, beside
+//! what is under way. lapin hands a message that came back to whichever confirm is
+//! next, so that a confirm proves nothing by itself; but one that came alone shows
+//! that all that came back before it was handed over, and can be looked through.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -14,13 +14,13 @@
 //! | `job` | one publication that waits, and where its outcome is told |
 //! | `waiting` | which of those that wait may go together, and which goes alone |
 //! | `queue` | what waits for a channel, and how it stands with the broker |
-//! | `batch` | what is published together, and which of it is proven |
+//! | `window` | one channel, and what may be published on it beside what is under way |
+//! | `under_way` | what is under way on one channel, and which of it is proven |
 //! | `flight` | one publication under way, and why it has no receipt |
 //! | `publisher` | the one owner of one channel |
 //! | `supervisor` | the connection, and what is missing, blocked or away |
 //! | `topology` | what is declared, and looked for |
 
-mod batch;
 mod config;
 mod flight;
 mod job;
@@ -30,7 +30,9 @@ mod queue;
 mod supervisor;
 mod template;
 mod topology;
+mod under_way;
 mod waiting;
+mod window;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -173,7 +175,7 @@ impl Rabbit {
             Ok(ended) => ended,
             // Before it was begun the budget ends it.
             Err(_) if claim.take_back() => return Err(late()),
-            // Then the timeout of its batch does.
+            // Then its confirm, or the want of one, does.
             Err(_) => outcome.await,
         };
         ended.unwrap_or_else(|_| {

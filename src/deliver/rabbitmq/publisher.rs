@@ -1,3 +1,5 @@
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -5,17 +7,18 @@ use lapin::Channel;
 use lapin::options::ConfirmSelectOptions;
 use lapin::types::ShortString;
 use tokio::sync::{Notify, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::batch::{self, After};
 use super::connect::{Link, told};
-use super::flight::Interruption;
-use super::queue::Standing;
+use super::flight::{Doubt, Interruption};
+use super::queue::Taken;
 use super::supervisor::Supervisor;
-use super::waiting::{Batch, Shown};
+use super::under_way::Learned;
+use super::waiting::Shown;
+use super::window::Window;
 
-/// Publications of one batch.
-const BATCH: usize = 256;
+/// How long an event is held back at most so that more go together with it.
+const GATHER: Duration = Duration::from_millis(5);
 /// For the goodbye of a channel.
 const GOODBYE: Duration = Duration::from_millis(500);
 /// For opening a channel.
@@ -44,91 +47,111 @@ pub(super) struct Publisher<'a> {
     pub(super) link: &'a Link,
     pub(super) told: watch::Receiver<Option<Interruption>>,
     pub(super) suspicion: &'a Notify,
-    pub(super) channel: Option<Channel>,
+}
+
+/// What a channel ended as.
+enum After {
+    /// It is closed, or something that was under way is still to come on it.
+    Spent,
+    /// The same, because confirms did not come in time: the broker may be silent.
+    Silent,
 }
 
 impl Publisher<'_> {
-    /// Publishes one batch after the other: whatever has gathered while the last
-    /// one was being confirmed. One event alone goes at once.
+    /// Publishes on one channel after the other.
     pub(super) async fn run(mut self) -> Ended {
+        let mut tries = OPENINGS;
         loop {
-            if let Err(ended) = self.open(OPENINGS).await {
-                return ended;
-            }
-            let queue = &self.supervisor.queue;
-            let batch = tokio::select! {
-                biased;
-                why = lost(&mut self.told) => return Ended::Lost(why),
-                batch = queue.take(BATCH) => batch,
+            let used_up = match self.open(tries).await {
+                Ok(channel) => self.use_up(channel).await,
+                Err(ended) => return ended,
             };
-            let Some(batch) = batch else {
-                self.leave().await;
-                return Ended::Stopped;
-            };
-            match self.publish(batch).await {
-                Ok(After::Clean) => {}
+            tries = match used_up {
                 Ok(After::Spent) => {
-                    self.channel = None;
                     self.suspicion.notify_one();
                     if self.unblocked().await {
                         return Ended::Worn;
                     }
+                    OPENINGS
                 }
-                Ok(After::Silent) => {
-                    self.channel = None;
-                    // Slow, or not there at all: then nobody is to wait for it.
-                    if let Err(ended) = self.open(1).await {
-                        return ended;
-                    }
-                }
+                // Slow, or not there at all: then nobody is to wait for it.
+                Ok(After::Silent) => 1,
                 Err(ended) => return ended,
-            }
+            };
         }
     }
 
-    async fn publish(&mut self, batch: Batch) -> Result<After, Ended> {
-        let queue = &self.supervisor.queue;
-        let Batch {
-            exchange,
-            jobs,
-            trial,
-        } = batch;
-        // The channel may have been closed while nobody looked at it.
-        let channel = match self.open(1).await {
-            Ok(channel) => channel,
-            Err(ended) => {
-                let why = match &ended {
-                    Ended::Lost(why) => why.clone(),
-                    Ended::Stopped | Ended::Worn => "the channel is closed".into(),
-                };
-                for job in jobs {
-                    job.ending.tell(Err(Standing::Away(why.clone()).refusal()));
+    /// Publishes on a channel for as long as it is good for that. One event alone
+    /// goes at once; beside what is under way, several go together.
+    async fn use_up(&mut self, channel: Channel) -> Result<After, Ended> {
+        let supervisor = self.supervisor;
+        let queue = &supervisor.queue;
+        let mut window = Window::new(channel, supervisor.confirm_timeout);
+        let mut interrupted = pin!(interruption(self.told.clone()));
+        let mut pause = pin!(sleep(GATHER));
+        let mut overdue = false;
+        let (doubt, after) = loop {
+            if window.is_over() {
+                break (None, After::Spent);
+            }
+            let arrived = queue.arrived();
+            match queue.take(window.room(overdue)) {
+                Taken::Batch(batch) => {
+                    if window.is_empty() {
+                        pause.as_mut().reset(Instant::now() + GATHER);
+                    }
+                    window.publish(batch);
                 }
-                queue.learn(exchange, trial, Shown::Nothing);
-                return Err(ended);
+                Taken::Over if window.is_empty() => {
+                    leave(window.channel()).await;
+                    return Err(Ended::Stopped);
+                }
+                Taken::Over | Taken::Nothing => {}
+            }
+            overdue = false;
+            let idle = window.is_empty();
+            tokio::select! {
+                biased;
+                why = lost(&mut self.told), if idle => return Err(Ended::Lost(why)),
+                why = &mut interrupted, if !idle => {
+                    break (Some(Doubt::Interrupted(why)), After::Spent);
+                }
+                () = poll_fn(|context| window.poll(context)) => {}
+                () = &mut pause, if !idle => overdue = true,
+                () = arrived => continue,
+            }
+            let learned = window.settle();
+            // Otherwise there is nothing to tell yet.
+            if learned.exchange == Shown::There {
+                self.learn(window.tried(), learned);
+            }
+            if overdue {
+                let now = Instant::now();
+                if window.expire(now) {
+                    let late = Doubt::Late(supervisor.confirm_timeout);
+                    break (Some(late), After::Silent);
+                }
+                pause.as_mut().reset(now + GATHER);
             }
         };
-        let limit = self.supervisor.confirm_timeout;
-        let interrupted = interruption(self.told.clone());
-        let left = batch::publish(&channel, jobs, limit, interrupted).await;
-        if left.exchange == Shown::There {
-            self.supervisor.proven.store(true, Ordering::Relaxed);
-        }
-        // Before it is told: who then sends again must not find it unlearned.
-        queue.learn(exchange, trial, left.exchange);
-        let after = left.channel;
-        left.tell();
+        let tried = window.tried();
+        self.learn(tried, window.end(doubt));
         Ok(after)
     }
 
-    /// An open channel with confirms: the one there is, or a fresh one.
-    async fn open(&mut self, tries: u32) -> Result<Channel, Ended> {
-        if let Some(channel) = &self.channel
-            && channel.status().connected()
-        {
-            return Ok(channel.clone());
+    fn learn(&self, (exchange, trial): (ShortString, bool), learned: Learned) {
+        if learned.exchange == Shown::There {
+            self.supervisor.proven.store(true, Ordering::Relaxed);
         }
-        self.channel = None;
+        // Before it is told: who then sends again must not find it unlearned.
+        self.supervisor
+            .queue
+            .learn(exchange, trial, learned.exchange);
+        learned.tell();
+    }
+
+    /// A fresh channel with confirms.
+    async fn open(&mut self, tries: u32) -> Result<Channel, Ended> {
         let mut why = String::new();
         for number in 0..tries {
             if number > 0 {
@@ -145,21 +168,12 @@ impl Publisher<'_> {
             match opened {
                 Ok(channel) => {
                     self.supervisor.queue.hear();
-                    self.channel = Some(channel.clone());
                     return Ok(channel);
                 }
                 Err(told) => why = told,
             }
         }
         Err(Ended::Lost(why))
-    }
-
-    /// Says goodbye to the channel.
-    async fn leave(&mut self) {
-        if let Some(channel) = self.channel.take() {
-            let goodbye = channel.close(200, ShortString::default());
-            let _ = timeout(GOODBYE, goodbye).await;
-        }
     }
 
     /// Waits for as long as the broker is blocked; true if it was.
@@ -172,6 +186,12 @@ impl Publisher<'_> {
         }
         was
     }
+}
+
+/// Says goodbye to a channel.
+async fn leave(channel: &Channel) {
+    let goodbye = channel.close(200, ShortString::default());
+    let _ = timeout(GOODBYE, goodbye).await;
 }
 
 /// Opens a channel with confirms.

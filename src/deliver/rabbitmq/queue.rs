@@ -2,6 +2,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lapin::types::ShortString;
+use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, oneshot};
 
 use crate::deliver::Reason;
@@ -11,7 +12,7 @@ use crate::observe::AttemptOutcome;
 
 use super::job::{Job, Missed, Outcome};
 use super::properties::Publication;
-use super::waiting::{Batch, Shown, Waiting};
+use super::waiting::{Batch, Room, Shown, Waiting};
 
 /// How it stands with the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +51,16 @@ impl Standing {
     }
 }
 
+/// What an owner of a channel is given.
+pub(super) enum Taken {
+    /// This is to be published.
+    Batch(Batch),
+    /// Nothing may go that way at the moment.
+    Nothing,
+    /// Nothing will come any more.
+    Over,
+}
+
 /// Publications that wait for a channel. All channels take from it, so that
 /// whichever is idle takes whatever waits.
 pub(super) struct Queue {
@@ -65,6 +76,8 @@ pub(super) struct Queue {
 struct State {
     standing: Standing,
     waiting: Waiting,
+    /// When so many wait, some channel has room for them.
+    enough: usize,
     closed: bool,
 }
 
@@ -75,6 +88,7 @@ impl Queue {
             state: Mutex::new(State {
                 standing: Standing::Opening,
                 waiting: Waiting::default(),
+                enough: usize::MAX,
                 closed: false,
             }),
             arrived: Notify::new(),
@@ -103,41 +117,51 @@ impl Queue {
                 return Err(Standing::Ready.refusal());
             }
             state.waiting.line_up(job);
+            if state.waiting.len() < state.enough {
+                return Ok((claim, outcome));
+            }
+            // Whoever still waits for more will say so again.
+            state.enough = usize::MAX;
         }
-        self.arrived.notify_one();
+        self.arrived.notify_waiters();
         Ok((claim, outcome))
     }
 
-    /// Waits for what may go as one batch of up to `limit`; `None` when the queue
-    /// was closed and is empty.
+    /// Ends when there may be something to take that was not there before this
+    /// was called.
+    pub(super) fn arrived(&self) -> Notified<'_> {
+        self.arrived.notified()
+    }
+
+    /// What may go now, if anything may.
     ///
     /// To an exchange that is not proven on this connection goes one alone, and
     /// nothing further before its outcome is known. Over an exchange that it does
     /// not have the broker closes the channel; what lapin still has to write on
     /// that channel goes out behind its consent, and over that the broker ends the
     /// connection. Behind one that is alone, there is nothing to write.
-    pub(super) async fn take(&self, limit: usize) -> Option<Batch> {
-        loop {
-            let arrived = self.arrived.notified();
-            {
-                let mut state = self.lock();
-                let mut batch = None;
-                if state.standing.lets_through() {
-                    batch = state.waiting.batch(limit);
-                }
-                let over = state.closed && state.waiting.is_empty();
-                if batch.is_some() || over {
-                    let more = state.waiting.has_more();
-                    drop(state);
-                    if more || over {
-                        // The others are to see it too.
-                        self.arrived.notify_one();
-                    }
-                    return batch;
-                }
-            }
-            arrived.await;
+    pub(super) fn take(&self, mut room: Room<'_>) -> Taken {
+        let mut state = self.lock();
+        let mut batch = None;
+        if state.standing.lets_through() {
+            batch = state.waiting.batch(&mut room);
         }
+        let Some(batch) = batch else {
+            if state.closed && state.waiting.is_empty() {
+                return Taken::Over;
+            }
+            // What waits now did not do.
+            let enough = room.enough.max(state.waiting.len() + 1);
+            state.enough = state.enough.min(enough);
+            return Taken::Nothing;
+        };
+        let more = state.waiting.has_more();
+        drop(state);
+        if more {
+            // Another channel may have room for it.
+            self.arrived.notify_waiters();
+        }
+        Taken::Batch(batch)
     }
 
     /// Notes what became of an exchange with a batch that was taken.
@@ -146,7 +170,7 @@ impl Queue {
             return;
         }
         self.lock().waiting.learn(exchange, trial, shown);
-        self.arrived.notify_one();
+        self.arrived.notify_waiters();
     }
 
     /// On a new connection, nothing is known.
@@ -173,7 +197,7 @@ impl Queue {
             }
         }
         if standing.lets_through() {
-            self.arrived.notify_one();
+            self.arrived.notify_waiters();
         }
         changed
     }
@@ -195,7 +219,7 @@ impl Queue {
     /// Lets what waits be finished, and nothing new in.
     pub(super) fn close(&self) {
         self.lock().closed = true;
-        self.arrived.notify_one();
+        self.arrived.notify_waiters();
     }
 
     /// Waits until somebody is turned away for want of a broker.
@@ -211,6 +235,9 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+    use std::pin::pin;
+
     use bytes::Bytes;
     use futures_util::FutureExt as _;
     use lapin::BasicProperties;
@@ -231,6 +258,33 @@ mod tests {
         let queue = Queue::new(room);
         queue.stand(Standing::Ready);
         queue
+    }
+
+    /// For a channel that has room for as many as are enough.
+    fn take(queue: &Queue, enough: usize) -> Taken {
+        queue.take(Room {
+            exchange: None,
+            ids: &mut HashSet::new(),
+            limit: 8,
+            enough,
+        })
+    }
+
+    #[test]
+    fn who_waits_for_more_is_told_when_there_is_enough() {
+        let queue = open(9);
+        queue.learn("x".into(), false, Shown::There);
+        queue.learn("x".into(), true, Shown::There);
+        let mut outcomes = Vec::new();
+        let mut arrive = |id| outcomes.push(queue.push(publication("x", id)));
+        arrive("1");
+        let mut arrived = pin!(queue.arrived());
+        assert!(matches!(take(&queue, 3), Taken::Nothing));
+        arrive("2");
+        assert!(arrived.as_mut().now_or_never().is_none());
+        arrive("3");
+        assert!(arrived.as_mut().now_or_never().is_some());
+        assert!(matches!(take(&queue, 3), Taken::Batch(batch) if batch.jobs.len() == 3));
     }
 
     #[test]
@@ -265,9 +319,12 @@ mod tests {
         let _waiting = queue.push(publication("x", "1")).unwrap();
         queue.close();
         assert!(queue.push(publication("x", "2")).is_err());
-        assert_eq!(queue.take(8).now_or_never().unwrap().unwrap().jobs.len(), 1);
+        let Taken::Batch(batch) = take(&queue, 1) else {
+            unreachable!()
+        };
+        assert_eq!(batch.jobs.len(), 1);
         for _ in 0..2 {
-            assert!(queue.take(8).now_or_never().unwrap().is_none());
+            assert!(matches!(take(&queue, 1), Taken::Over));
         }
     }
 }

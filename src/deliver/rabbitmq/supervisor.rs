@@ -57,7 +57,8 @@ impl Notice {
     }
 }
 
-/// Channels of one connection: while one waits for its confirms, another writes.
+/// Channels of one connection: while one tries an exchange that is not proven, or is
+/// lost over one, the other goes on.
 const CHANNELS: usize = 2;
 /// How often what is missing on the broker is looked for.
 const LOOK: Duration = Duration::from_secs(1);
@@ -189,7 +190,6 @@ impl Supervisor {
                 link,
                 told: told.clone(),
                 suspicion: &suspicion,
-                channel: None,
             };
             channel.run()
         });

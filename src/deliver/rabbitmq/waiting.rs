@@ -16,6 +16,18 @@ pub(super) struct Batch {
     pub(super) trial: bool,
 }
 
+/// What may be published on a channel beside what is under way on it.
+pub(super) struct Room<'a> {
+    /// Where what is under way goes, if anything is.
+    pub(super) exchange: Option<&'a ShortString>,
+    /// Its ids; those of a batch are added.
+    pub(super) ids: &'a mut HashSet<ShortString>,
+    /// How many at most.
+    pub(super) limit: usize,
+    /// As long as fewer wait, more are waited for.
+    pub(super) enough: usize,
+}
+
 /// What a batch showed of the exchange that it went to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shown {
@@ -121,20 +133,30 @@ impl Waiting {
         }
     }
 
-    /// What may go now, up to `limit`. See [`Queue::take`](super::queue::Queue::take).
-    pub(super) fn batch(&mut self, limit: usize) -> Option<Batch> {
-        if self.trials < TRIALS
+    /// What may go now. See [`Queue::take`](super::queue::Queue::take).
+    pub(super) fn batch(&mut self, room: &mut Room<'_>) -> Option<Batch> {
+        if room.limit == 0 || self.len() < room.enough {
+            return None;
+        }
+        if room.exchange.is_none()
+            && self.trials < TRIALS
             && let Some(job) = self.first_untried()
         {
             self.trials += 1;
+            room.ids.insert(job.publication.message_id.clone());
             return Some(Batch {
                 exchange: job.publication.exchange.clone(),
                 jobs: vec![job],
                 trial: true,
             });
         }
+        // Whoever is first is not passed over for ever by those that follow what
+        // is under way.
         let exchange = self.jobs.front()?.publication.exchange.clone();
-        let jobs = self.together(&exchange, limit);
+        if room.exchange.is_some_and(|own| *own != exchange) {
+            return None;
+        }
+        let jobs = self.together(&exchange, room);
         (!jobs.is_empty()).then_some(Batch {
             exchange,
             jobs,
@@ -152,22 +174,22 @@ impl Waiting {
         None
     }
 
-    fn together(&mut self, exchange: &ShortString, limit: usize) -> Vec<Job> {
+    fn together(&mut self, exchange: &ShortString, room: &mut Room<'_>) -> Vec<Job> {
+        let limit = room.limit;
         let mut jobs: Vec<Job> = Vec::with_capacity(limit.min(self.jobs.len()));
-        let mut ids: HashSet<ShortString> = HashSet::with_capacity(jobs.capacity());
         let mut later = Vec::new();
         while jobs.len() < limit
             && later.len() < FURTHER
             && let Some(job) = self.jobs.pop_front()
         {
             let id = &job.publication.message_id;
-            if job.publication.exchange != *exchange || ids.contains(id) {
+            if job.publication.exchange != *exchange || room.ids.contains(id) {
                 later.push(job);
                 continue;
             }
             // One that was taken back is dropped here.
             if job.begin() {
-                ids.insert(id.clone());
+                room.ids.insert(id.clone());
                 jobs.push(job);
             }
         }
@@ -222,10 +244,18 @@ mod tests {
         ids.collect()
     }
 
+    /// What goes to a channel on which nothing is under way.
+    fn batch(waiting: &mut Waiting, limit: usize) -> Option<Batch> {
+        waiting.batch(&mut Room {
+            exchange: None,
+            ids: &mut HashSet::new(),
+            limit,
+            enough: 1,
+        })
+    }
+
     fn take(waiting: &mut Waiting, limit: usize) -> Vec<Job> {
-        waiting
-            .batch(limit)
-            .map_or_else(Vec::new, |batch| batch.jobs)
+        batch(waiting, limit).map_or_else(Vec::new, |batch| batch.jobs)
     }
 
     #[test]
@@ -238,24 +268,56 @@ mod tests {
     }
 
     #[test]
+    fn beside_what_is_under_way_goes_what_has_its_exchange_and_none_of_its_ids() {
+        let jobs = [("x", "1"), ("x", "2"), ("y", "3"), ("x", "4")];
+        let (mut waiting, _claims) = with(&jobs);
+        let (x, mut ids) = ("x".into(), HashSet::from(["1".into()]));
+        let mut beside = |limit, enough| {
+            let exchange = Some(&x);
+            let batch = waiting.batch(&mut Room {
+                exchange,
+                ids: &mut ids,
+                limit,
+                enough,
+            });
+            batch.map(|batch| self::ids(&batch.jobs).join(" "))
+        };
+        assert_eq!(beside(8, 5), None);
+        assert_eq!(beside(0, 4), None);
+        assert_eq!(beside(1, 4).as_deref(), Some("2"));
+        assert_eq!(beside(8, 1).as_deref(), Some("4"));
+        ids.remove("1");
+        // What goes elsewhere is not passed over for ever.
+        let [_first] = take(&mut waiting, 1).try_into().ok().unwrap();
+        let _claims = add(&mut waiting, &[("x", "5")]);
+        let beside = waiting.batch(&mut Room {
+            exchange: Some(&x),
+            ids: &mut ids,
+            limit: 8,
+            enough: 1,
+        });
+        assert!(beside.is_none());
+    }
+
+    #[test]
     fn to_an_exchange_that_is_not_proven_goes_one_alone() {
         let jobs = [("new", "1"), ("new", "2"), ("other", "3"), ("x", "4")];
         let (mut waiting, _claims) = with(&jobs);
-        let alone = waiting.batch(8).unwrap();
+        let alone = batch(&mut waiting, 8).unwrap();
         assert!(alone.trial);
         assert_eq!(ids(&alone.jobs), ["1"]);
         // What is proven waits for no trial, and no other trial begins.
         assert_eq!(ids(&take(&mut waiting, 8)), ["4"]);
-        assert!(!waiting.has_more() && waiting.batch(8).is_none());
+        assert!(!waiting.has_more() && batch(&mut waiting, 8).is_none());
 
         waiting.learn(alone.exchange, true, Shown::Refused);
         assert!(waiting.has_more());
-        let again = waiting.batch(8).unwrap();
+        let again = batch(&mut waiting, 8).unwrap();
         assert_eq!(ids(&again.jobs), ["2"]);
         let _more = add(&mut waiting, &[("new", "5"), ("new", "6")]);
         waiting.learn(again.exchange, true, Shown::There);
         assert_eq!(ids(&take(&mut waiting, 8)), ["3"]);
-        let proven = waiting.batch(8).unwrap();
+        let proven = batch(&mut waiting, 8).unwrap();
         assert!(!proven.trial);
         assert_eq!(ids(&proven.jobs), ["5", "6"]);
     }
@@ -265,7 +327,7 @@ mod tests {
         let (mut waiting, _) = with(&[]);
         let is_trial = |waiting: &mut Waiting| {
             let _claims = add(waiting, &[("x", "1")]);
-            waiting.batch(8).unwrap().trial
+            batch(waiting, 8).unwrap().trial
         };
         assert!(!is_trial(&mut waiting));
         waiting.learn("x".into(), false, Shown::Nothing);
@@ -273,7 +335,7 @@ mod tests {
         // Those that wait by then, too.
         let _claims = add(&mut waiting, &[("x", "2")]);
         waiting.learn("x".into(), false, Shown::Refused);
-        assert!(waiting.batch(8).unwrap().trial);
+        assert!(batch(&mut waiting, 8).unwrap().trial);
         waiting.learn("x".into(), true, Shown::There);
         assert!(!is_trial(&mut waiting));
         waiting.forget();
