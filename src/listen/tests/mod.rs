@@ -7,3 +7,4 @@ mod deadlines;
 mod limits;
 mod stopping;
 mod transports;
+mod usual;
