@@ -193,6 +193,15 @@ impl Connection {
         }
     }
 
+    /// No request is waited for any more. Where it is still between two of them, the
+    /// beginning of a head came along with the last one, and has the time of a head.
+    pub(super) fn leaves(&self) {
+        if self.phase() == Phase::Waiting {
+            let head = self.now() + nanoseconds(self.house.limits.header_timeout);
+            self.until.fetch_min(head, Ordering::Relaxed);
+        }
+    }
+
     /// A write got something across, or (`false`) could not.
     pub(super) fn wrote(&self, progress: bool) {
         let stalled = self.stalled.load(Ordering::Relaxed) != 0;

@@ -87,6 +87,7 @@ where
                     return Poll::Ready(());
                 }
                 talk.leave();
+                connection.leaves();
                 told = true;
             }
             if talk.poll(cx).is_ready() {

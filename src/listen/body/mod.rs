@@ -70,12 +70,14 @@ pub async fn read_body(
     Ok(body)
 }
 
-/// Drops a body that is not wanted. Where all of it is already here, the
-/// connection can go on after the answer; nothing is waited for.
+/// Drops a body that is not wanted. Where all of it is already here and it is short,
+/// the connection can go on after the answer; nothing is waited for.
 pub fn skip_body(body: Incoming, connection: &Connection) {
     let mut cx = Context::from_waker(Waker::noop());
     let whole = match body.0 {
         Kind::Here(_) => true,
+        // A long one is not worth it: reading it would be work for a stranger.
+        Kind::Coming(coming) if coming.left() > STEP as u64 => false,
         Kind::Coming(mut coming) => {
             let mut space = Vec::with_capacity(STEP);
             while coming.left() > 0

@@ -28,6 +28,8 @@ pub(super) struct Stand {
     pub(super) gate: Arc<Semaphore>,
     /// When each request's head began, and when the service saw it.
     pub(super) heads: Arc<Mutex<Vec<(Instant, Instant)>>>,
+    /// Requests that the service has, and has not let go of.
+    pub(super) handled: IntGauge,
     served: JoinHandle<std::io::Result<usize>>,
 }
 
@@ -48,16 +50,39 @@ struct Desk {
     budget: BufferBudget,
     gate: Arc<Semaphore>,
     heads: Arc<Mutex<Vec<(Instant, Instant)>>>,
+    handled: IntGauge,
+}
+
+/// A request in the hands of the service, which may drop it at any time.
+struct Handled(IntGauge);
+
+impl Drop for Handled {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 impl Desk {
     async fn answer(self, request: Request) -> Result<Response, Infallible> {
+        self.handled.inc();
+        let _handled = Handled(self.handled.clone());
         self.heads
             .lock()
             .unwrap()
             .push((self.connection.began(), Instant::now()));
         let path = request.target.path().to_owned();
         let (status, text) = match path.as_str() {
+            // As hyper gives them or, in the own way, as they were sent.
+            "/names" => {
+                let names: Vec<_> = request.headers.iter().map(|(name, _)| name).collect();
+                let names = names.join(" ");
+                skip_body(request.body, &self.connection);
+                (StatusCode::OK, names)
+            }
+            "/none" => {
+                skip_body(request.body, &self.connection);
+                (StatusCode::NO_CONTENT, String::new())
+            }
             "/early" => (StatusCode::PAYLOAD_TOO_LARGE, "early".into()),
             "/skip" => {
                 skip_body(request.body, &self.connection);
@@ -113,15 +138,18 @@ impl Stand {
         let budget = BufferBudget::new(150_000, buffered.clone());
         let gate = Arc::new(Semaphore::new(0));
         let heads = Arc::default();
+        let handled = IntGauge::new("handled", "handled").unwrap();
         let stop = Stop::new();
         let door = Arc::new(ArcSwap::from_pointee(door));
         let desk = {
             let (gate, heads) = (Arc::clone(&gate), Arc::clone(&heads));
+            let handled = handled.clone();
             move |connection| Desk {
                 connection,
                 budget: budget.clone(),
                 gate: Arc::clone(&gate),
                 heads: Arc::clone(&heads),
+                handled: handled.clone(),
             }
         };
         let make = move |connection: Arc<Connection>| {
@@ -143,12 +171,19 @@ impl Stand {
             buffered,
             gate,
             heads,
+            handled,
             served,
         }
     }
 
     pub(super) async fn visit(&self) -> Visitor<TcpStream> {
         Visitor::new(TcpStream::connect(&self.at).await.unwrap())
+    }
+
+    /// Waits until the listening socket is closed.
+    pub(super) async fn visit_is_refused(&self) {
+        let gone = async { while TcpStream::connect(&self.at).await.is_ok() {} };
+        timeout(PATIENCE, gone).await.expect("it stays open");
     }
 
     /// Waits until `met`, which other tasks bring about.

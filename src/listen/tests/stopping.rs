@@ -29,10 +29,7 @@ async fn closing_takes_nobody_new_and_keeps_who_is_there() {
 
     stand.stop.close();
     // Refused once the socket is closed, which takes the acceptor a turn.
-    let gone = async { while TcpStream::connect(&stand.at).await.is_ok() {} };
-    tokio::time::timeout(Duration::from_secs(10), gone)
-        .await
-        .unwrap();
+    stand.visit_is_refused().await;
 
     let answer = idle.asks("/", "abc").await;
     assert_eq!((answer.body.as_str(), answer.closes()), ("/ 3", true));

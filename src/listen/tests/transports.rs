@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
 use rustls::pki_types::{PrivateKeyDer, ServerName};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
@@ -89,6 +90,47 @@ async fn an_early_answer_is_seen_through_tls() {
     let answer = visitor.asks("/early", &"x".repeat(50_000)).await;
     assert_eq!((answer.status, answer.closes()), (413, true));
     visitor.ended().await;
+    stand.finish().await;
+}
+
+#[tokio::test]
+async fn requests_of_one_tls_record_are_all_answered_and_no_byte_of_it_is_lost() {
+    let pair = pair();
+    let stand = Stand::open(&any_port(), with_tls(&pair));
+    let mut visitor = visit(&stand, &pair).await.unwrap();
+    let one = |path: &str, length: usize| {
+        let body = "x".repeat(length);
+        format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}")
+    };
+    // One write within a record, of which the first read takes a part: the rest is
+    // with TLS, where no socket tells of it.
+    let (half, rest) = (
+        "POST /names HTTP/1.1\r\nHost: a\r\nContent-",
+        "Length: 0\r\n\r\n",
+    );
+    let text = [&one("/a", 6000), &one("/hold", 3000), &one("/c", 0), half].concat();
+    visitor.say(text).await;
+    visitor.stream.flush().await.unwrap();
+    assert_eq!(visitor.answer().await.body, "/a 6000");
+    stand.gate.add_permits(1);
+    assert_eq!(visitor.answer().await.body, "/hold 3000");
+    assert_eq!(visitor.answer().await.body, "/c 0");
+    visitor.say(rest).await;
+    assert_eq!(visitor.answer().await.body, "Host Content-Length");
+    stand.finish().await;
+}
+
+#[tokio::test]
+async fn who_hangs_up_over_tls_is_not_worked_for() {
+    let pair = pair();
+    let stand = Stand::open(&any_port(), with_tls(&pair));
+    for length in [10, 20_000] {
+        let mut visitor = visit(&stand, &pair).await.unwrap();
+        visitor.post("/hold", &"x".repeat(length)).await;
+        stand.until(|stand| stand.handled.get() == 1).await;
+        visitor.stream.shutdown().await.unwrap();
+        stand.until(|stand| stand.handled.get() == 0).await;
+    }
     stand.finish().await;
 }
 

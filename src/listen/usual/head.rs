@@ -47,8 +47,9 @@ impl Head {
         let length = match head.parse_with_uninit_headers(text, &mut space) {
             Ok(Status::Complete(length)) if length <= LONGEST => length,
             Ok(Status::Complete(_)) => return Head::Other,
-            Ok(Status::Partial) => return Head::Partial,
-            Err(_) => return Head::Other,
+            // Each read would double what is kept of it.
+            Ok(Status::Partial) if text.len() <= LONGEST => return Head::Partial,
+            Ok(Status::Partial) | Err(_) => return Head::Other,
         };
         let (Some("POST"), Some(1), Some(target)) = (head.method, head.version, head.path) else {
             return Head::Other;
@@ -120,4 +121,225 @@ fn number(text: &[u8]) -> Option<u64> {
         let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
         Some(number * 10 + digit)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A POST with this target and these lines, which is told to be.
+    fn read(target: &str, lines: &str) -> Head {
+        Head::read(format!("POST {target} HTTP/1.1\r\n{lines}\r\nbody").as_bytes())
+    }
+
+    fn is_usual(lines: &str) -> bool {
+        matches!(read("/", lines), Head::Usual(_))
+    }
+
+    fn is_other(text: &str) -> bool {
+        matches!(Head::read(text.as_bytes()), Head::Other)
+    }
+
+    #[test]
+    fn a_usual_head_is_told_with_the_places_of_its_parts() {
+        let text = "\r\nPOST /a?b HTTP/1.1\r\nHost: x\r\nContent-LENGTH: 4\r\nempty: \r\n\r\nbody";
+        let Head::Usual(head) = Head::read(text.as_bytes()) else {
+            panic!("it is usual");
+        };
+        assert_eq!((&text[head.length..], head.body), ("body", 4));
+        assert_eq!(&text[Range::from(head.target)], "/a?b");
+        let part = |place| &text[Range::from(place)];
+        let headers = head
+            .headers
+            .iter()
+            .map(|&(name, value)| (part(name), part(value)));
+        let headers: Vec<_> = headers.collect();
+        assert_eq!(
+            headers,
+            [("Host", "x"), ("Content-LENGTH", "4"), ("empty", "")]
+        );
+    }
+
+    #[test]
+    fn every_beginning_of_a_head_is_partial() {
+        let text = "POST /a HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\n";
+        for end in 0..text.len() {
+            assert!(
+                matches!(Head::read(&text.as_bytes()[..end]), Head::Partial),
+                "{end}"
+            );
+        }
+    }
+
+    #[test]
+    fn other_methods_and_versions_are_left_to_hyper() {
+        let rest = "content-length: 0\r\n\r\n";
+        for line in [
+            "GET / HTTP/1.1",
+            "PUT / HTTP/1.1",
+            "post / HTTP/1.1",
+            "POST / HTTP/1.0",
+            "POST / HTTP/2.0",
+            "POST  / HTTP/1.1",
+            "POST / x HTTP/1.1",
+            "POST /",
+        ] {
+            assert!(is_other(&format!("{line}\r\n{rest}")), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_target_of_odd_characters_is_left_to_hyper() {
+        for target in [
+            "/",
+            "/a/b-c_d.e~",
+            "/a?b=c&d=%20+@:,;!$'()*",
+            "//a",
+            "/../a",
+        ] {
+            assert!(
+                matches!(read(target, "content-length: 0\r\n"), Head::Usual(_)),
+                "{target}"
+            );
+        }
+        for target in [
+            "*",
+            "a",
+            "?a",
+            "http://h/a",
+            "h:80",
+            "/a#b",
+            "/a\\b",
+            "/a\"b",
+            "/a{b}",
+            "/a|b",
+            "/a^b",
+            "/a`b",
+            "/a<b",
+            "/a[b]",
+            "/\u{e9}",
+        ] {
+            assert!(
+                matches!(read(target, "content-length: 0\r\n"), Head::Other),
+                "{target}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_length_is_digits_that_stand_there_once() {
+        for (value, length) in [
+            ("0", 0),
+            ("5", 5),
+            (" 5 ", 5),
+            ("\t5", 5),
+            ("0005", 5),
+            ("999999999999999999", 999_999_999_999_999_999),
+        ] {
+            let Head::Usual(head) = read("/", &format!("content-length:{value}\r\n")) else {
+                panic!("{value:?} is usual");
+            };
+            assert_eq!(head.body, length);
+        }
+        for value in [
+            "",
+            "+5",
+            "-5",
+            "0x5",
+            "5.0",
+            "5,5",
+            "5 5",
+            "5\u{660}",
+            "1000000000000000000",
+        ] {
+            assert!(
+                !is_usual(&format!("content-length:{value}\r\n")),
+                "{value:?}"
+            );
+        }
+        assert!(!is_usual(""), "none");
+        assert!(!is_usual("content-length: 5\r\nContent-Length: 5\r\n"));
+    }
+
+    #[test]
+    fn whatever_asks_something_of_the_connection_is_left_to_hyper() {
+        for line in [
+            "Connection: Keep-Alive",
+            "keep-alive: 5",
+            "te: trailers",
+            "x: chunked",
+        ] {
+            assert!(
+                is_usual(&format!("content-length: 5\r\n{line}\r\n")),
+                "{line}"
+            );
+        }
+        for line in [
+            "connection: close",
+            "connection: keep-alive, x-a",
+            "connection: upgrade",
+            "connection:",
+            "Transfer-Encoding: chunked",
+            "transfer-encoding: identity",
+            "transfer-encoding:",
+            "EXPECT: 100-continue",
+            "expect:",
+            "Upgrade: h2c",
+            "upgrade:",
+        ] {
+            assert!(
+                !is_usual(&format!("content-length: 5\r\n{line}\r\n")),
+                "{line}"
+            );
+            assert!(
+                !is_usual(&format!("{line}\r\ncontent-length: 5\r\n")),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn lines_that_are_no_headers_are_left_to_hyper() {
+        for line in [
+            "x : y",
+            " x: y",
+            "x: y\r\n z",
+            "x",
+            ": y",
+            "x: \0",
+            "x: \x7f",
+            "x\u{e9}: y",
+            "x: y\rz",
+        ] {
+            assert!(
+                !is_usual(&format!("content-length: 5\r\n{line}\r\n")),
+                "{line:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_head_is_read_here_that_is_long_whole_or_not() {
+        let lines = |length: usize| format!("content-length: 5\r\nx: {}\r\n", "x".repeat(length));
+        let around = lines(0).len() + "POST / HTTP/1.1\r\n\r\n".len();
+        assert!(is_usual(&lines(LONGEST - around)));
+        assert!(!is_usual(&lines(LONGEST - around + 1)));
+        let half = format!("POST / HTTP/1.1\r\nx: {}", "x".repeat(LONGEST));
+        assert!(matches!(
+            Head::read(&half.as_bytes()[..LONGEST]),
+            Head::Partial
+        ));
+        assert!(
+            is_other(&half),
+            "it would be kept, and read anew with each piece"
+        );
+        assert!(is_usual(&format!(
+            "content-length: 5\r\n{}",
+            "a: b\r\n".repeat(HEADERS - 1)
+        )));
+        assert!(!is_usual(&format!(
+            "content-length: 5\r\n{}",
+            "a: b\r\n".repeat(HEADERS)
+        )));
+    }
 }

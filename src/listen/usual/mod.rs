@@ -121,6 +121,10 @@ where
             return Poll::Ready(Some(End::Over));
         };
         let Ok(()) = ready!(self.service.poll_ready(cx));
+        if !wire.read.is_empty() {
+            // What was read together with the request before it is heard of only here.
+            self.connection.came();
+        }
         match Head::read(&wire.read) {
             Head::Usual(head) => self.handle(head),
             Head::Partial if self.leaving && wire.read.is_empty() => self.state = State::Closing,
