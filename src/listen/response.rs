@@ -3,7 +3,7 @@ use http::header::{HeaderName, HeaderValue};
 use http::{Response as HttpResponse, StatusCode};
 use http_body_util::Full;
 
-use crate::message::is_header_value;
+use crate::message::{is_header_value, write_header};
 
 /// What a request is answered. Its length and the date are added on the way.
 ///
@@ -37,10 +37,7 @@ impl Response {
     pub fn with(mut self, name: HeaderName, value: impl AsRef<[u8]>) -> Self {
         let value = value.as_ref();
         debug_assert!(is_header_value(value), "{name} has no good value");
-        let name = name.as_str().as_bytes();
-        for part in [name, b": ", value, b"\r\n"] {
-            self.headers.extend_from_slice(part);
-        }
+        write_header(name.as_str(), value, &mut self.headers);
         self
     }
 

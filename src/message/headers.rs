@@ -195,6 +195,17 @@ impl<'a> HeaderText<'a> {
     }
 }
 
+/// Writes a header as a line of a head (RFC 9112 §5). Name and value are of their form.
+#[inline]
+pub fn write_header(name: &str, value: &[u8], text: &mut Vec<u8>) {
+    // Once for all four pieces.
+    text.reserve(name.len() + value.len() + 4);
+    text.extend_from_slice(name.as_bytes());
+    text.extend_from_slice(b": ");
+    text.extend_from_slice(value);
+    text.extend_from_slice(b"\r\n");
+}
+
 /// Whether that is the name of a header: a token (RFC 9110 §5.6.2).
 pub fn is_header_name(name: &[u8]) -> bool {
     const MARKS: &[u8] = b"!#$%&'*+-.^_`|~";

@@ -9,5 +9,5 @@ mod received;
 
 pub use envelope::{Envelope, Family, MessageId, Timestamp};
 pub use event::{Event, EventType};
-pub use headers::{Found, HeaderText, Headers, is_header_name, is_header_value};
+pub use headers::{Found, HeaderText, Headers, is_header_name, is_header_value, write_header};
 pub use received::{Origin, Proof, Protocol, Received, RequestId, Verified};

@@ -3,7 +3,7 @@ use std::time::SystemTime;
 use http::header::CONTENT_LENGTH;
 
 use crate::deliver::headers::Headers;
-use crate::message::Event;
+use crate::message::{Event, write_header};
 
 /// Writes the heads of requests to one destination.
 pub(super) struct Heads {
@@ -35,23 +35,13 @@ impl Heads {
         text.reserve(USUAL + event.body().len().min(USUAL * 16));
         text.extend_from_slice(&self.line);
         self.headers
-            .each(event, now, |name, value| line(name, value, text));
+            .each(event, now, |name, value| write_header(name, value, text));
         let length = event.body().len();
-        line(
+        write_header(
             CONTENT_LENGTH.as_str(),
             itoa::Buffer::new().format(length).as_bytes(),
             text,
         );
         text.extend_from_slice(b"\r\n");
     }
-}
-
-#[inline]
-fn line(name: &str, value: &[u8], text: &mut Vec<u8>) {
-    // Once for all four pieces.
-    text.reserve(name.len() + value.len() + 4);
-    text.extend_from_slice(name.as_bytes());
-    text.extend_from_slice(b": ");
-    text.extend_from_slice(value);
-    text.extend_from_slice(b"\r\n");
 }

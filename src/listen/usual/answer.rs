@@ -3,6 +3,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, DATE};
 
 use super::date::today;
 use crate::listen::Response;
+use crate::message::write_header;
 
 /// Room for a usual answer (bytes).
 const USUAL: usize = 512;
@@ -23,27 +24,17 @@ pub(super) fn written(response: &Response, last: bool) -> Vec<u8> {
     text.extend_from_slice(b"\r\n");
     text.extend_from_slice(response.lines());
     if last {
-        line(CONNECTION.as_str(), b"close", &mut text);
+        write_header(CONNECTION.as_str(), b"close", &mut text);
     }
     if let Some(body) = body {
         let mut length = itoa::Buffer::new();
         let length = length.format(body.len()).as_bytes();
-        line(CONTENT_LENGTH.as_str(), length, &mut text);
+        write_header(CONTENT_LENGTH.as_str(), length, &mut text);
     }
-    today(|date| line(DATE.as_str(), date, &mut text));
+    today(|date| write_header(DATE.as_str(), date, &mut text));
     text.extend_from_slice(b"\r\n");
     text.extend_from_slice(body.unwrap_or_default());
     text
-}
-
-#[inline]
-fn line(name: &str, value: &[u8], text: &mut Vec<u8>) {
-    // Once for all four pieces.
-    text.reserve(name.len() + value.len() + 4);
-    text.extend_from_slice(name.as_bytes());
-    text.extend_from_slice(b": ");
-    text.extend_from_slice(value);
-    text.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]
