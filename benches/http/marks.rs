@@ -18,8 +18,8 @@ pub const START: f64 = 50.0;
 
 /// README, "Sizing": at rest, 10 MB; half a unit more is still rounded to it (bytes).
 pub const STATED_AT_REST: u64 = 10_500_000;
-/// README, "Sizing": an open connection between two requests, 12 KiB, rounded (bytes).
-pub const STATED_CONNECTION: u64 = 12 * 1024 + 512;
+/// README, "Sizing": an open connection between two usual requests, 3 KiB, rounded (bytes).
+pub const STATED_CONNECTION: u64 = 3 * 1024 + 512;
 
 pub const MIB: u64 = 1024 * 1024;
 
