@@ -5,8 +5,8 @@
 //! read and one write each. Whatever else comes, be it good HTTP or not, is left
 //! unread, and hyper goes on with the connection from there: this is no second
 //! opinion on what HTTP is, but a short way for what is beyond doubt. Both use
-//! `httparse`, and here stricter. A request costs hyper about 2.5 µs more, a tenth
-//! of what a whole event takes.
+//! `httparse`, and here stricter. In a profile hyper, its map of headers and its answers
+//! took 2.4 of the 28 µs of a whole event.
 
 mod answer;
 mod date;
