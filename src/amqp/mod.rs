@@ -1,16 +1,19 @@
 //! Connections to a message broker that speaks AMQP 0-9-1 (RabbitMQ): which nodes it
-//! has, how they are reached and proven, and how a connection is opened and ended.
+//! has, how they are reached and proven, how a connection is opened and ended, and how long
+//! is waited before the next.
 //!
 //! What is published or consumed over it is the business of the rooms above. What
 //! comes over it is mended before lapin reads it (`guard`, `mend`), so that nobody who
 //! may publish can end a connection, or the process, with what he writes.
 
+mod backoff;
 mod broker;
 mod connect;
 mod guard;
 mod mend;
 mod node;
 
+pub use backoff::Backoff;
 pub use broker::{BrokerConfig, ClientCertificate};
 pub use connect::{Connector, Link, told};
 pub use node::Node;

@@ -4,7 +4,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::amqp::{Connector, Link};
+use crate::amqp::{Backoff, Connector, Link};
 use crate::observe::QueueMetrics;
 
 use super::handling::Handling;
@@ -67,14 +67,6 @@ impl Standing {
 
 /// How often a queue that is missing is looked for.
 const LOOK: Duration = Duration::from_secs(1);
-/// Between attempts to connect, at first.
-const SHORTEST: Duration = Duration::from_millis(100);
-/// The same, to a broker that was there lately.
-const LONG: Duration = Duration::from_secs(2);
-/// The same, at most.
-const LONGEST: Duration = Duration::from_secs(10);
-/// How long a broker counts as one that was there.
-const LATELY: Duration = Duration::from_secs(60);
 
 impl Consumer {
     /// Prepares to consume for a source, until `stop`.
@@ -113,8 +105,7 @@ impl Consumer {
             metrics: &self.metrics,
             stop: &self.stop,
         };
-        let mut seen: Option<Instant> = None;
-        let mut wait = SHORTEST;
+        let mut backoff = Backoff::default();
         let mut first = 0;
         loop {
             let tried = tokio::select! {
@@ -126,12 +117,7 @@ impl Consumer {
                 Ok(link) => {
                     let began = Instant::now();
                     let ended = self.serve(&link, &handling).await;
-                    let now = Instant::now();
-                    seen = Some(now);
-                    // One that does not last is not hammered at.
-                    if now.duration_since(began) >= LONG {
-                        wait = SHORTEST;
-                    }
+                    backoff.ended(began, Instant::now(), false);
                     match ended {
                         Ended::Stopped => return link.close().await,
                         Ended::Lost(why) => self.away(why),
@@ -141,16 +127,11 @@ impl Consumer {
                 Err(why) => self.away(why),
             }
             first = first.wrapping_add(1);
-            let lately = seen.is_some_and(|seen| seen.elapsed() < LATELY);
-            let longest = if lately { LONG } else { LONGEST };
-            // Nodes and gateways are not to come all at once.
-            let spread = wait.min(longest).mul_f64(0.5 + fastrand::f64() / 2.0);
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
-                () = sleep(spread) => {}
+                () = sleep(backoff.wait(Instant::now())) => {}
             }
-            wait = (wait * 2).min(longest);
         }
     }
 

@@ -13,7 +13,7 @@ use tokio::time::{Instant, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::config::{Declare, RabbitTarget};
-use super::connect::{Connector, Link, told};
+use super::connect::{Backoff, Connector, Link, told};
 use super::flight::Interruption;
 use super::publisher::{Ended, OPEN, Publisher};
 use super::queue::{Queue, Standing};
@@ -66,14 +66,6 @@ const LOOK: Duration = Duration::from_secs(1);
 const LOOK_AROUND: Duration = Duration::from_secs(15);
 /// How often it is looked whether the connection is open, whatever was told.
 const TICK: Duration = Duration::from_millis(500);
-/// Between attempts to connect, at first.
-const SHORTEST: Duration = Duration::from_millis(100);
-/// The same, to a broker that was there lately or that somebody asks for.
-const LONG: Duration = Duration::from_secs(2);
-/// The same, at most.
-const LONGEST: Duration = Duration::from_secs(10);
-/// How long a broker counts as one that was there.
-const LATELY: Duration = Duration::from_secs(60);
 
 impl Supervisor {
     pub(super) async fn run(self) {
@@ -91,8 +83,7 @@ impl Supervisor {
     }
 
     async fn supervise(&self) {
-        let mut seen: Option<Instant> = None;
-        let mut wait = SHORTEST;
+        let mut backoff = Backoff::default();
         let mut first = 0;
         loop {
             let tried = tokio::select! {
@@ -104,13 +95,8 @@ impl Supervisor {
                 Ok(link) => {
                     let began = Instant::now();
                     let ended = self.serve(link).await;
-                    let now = Instant::now();
-                    seen = Some(now);
-                    // One that neither lasts nor does anything is not hammered at.
                     let proven = self.proven.swap(false, Ordering::Relaxed);
-                    if proven || now.duration_since(began) >= LONG {
-                        wait = SHORTEST;
-                    }
+                    backoff.ended(began, Instant::now(), proven);
                     match ended {
                         Ended::Stopped => return,
                         Ended::Worn => continue,
@@ -121,19 +107,14 @@ impl Supervisor {
             };
             first = first.wrapping_add(1);
             self.away(why);
-            let lately = seen.is_some_and(|seen| seen.elapsed() < LATELY);
-            let longest = if lately { LONG } else { LONGEST };
-            self.pause(wait.min(longest)).await;
-            wait = (wait * 2).min(longest);
+            self.pause(backoff.wait(Instant::now())).await;
         }
     }
 
     /// Waits before the next attempt; less long once somebody asks for the broker.
     async fn pause(&self, wait: Duration) {
-        // Nodes and gateways are not to come all at once.
-        let wait = wait.mul_f64(0.5 + fastrand::f64() / 2.0);
         let asked = async {
-            sleep(wait.min(LONG)).await;
+            sleep(wait.min(Backoff::LONG)).await;
             self.queue.wanted().await;
         };
         tokio::select! {
