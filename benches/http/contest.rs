@@ -24,7 +24,9 @@ pub struct Contest<'a> {
 pub enum Pace {
     /// When the last was answered.
     Pressed,
-    /// So many a second come, whatever is answered.
+    /// They come at random times, whatever is answered: this part of what the first
+    /// lane could do, pressed, right before the round. A machine that is slower now
+    /// than a moment ago would else be offered what it cannot do.
     Offered(f64),
 }
 
@@ -42,12 +44,17 @@ pub struct Lane {
 pub struct Slice {
     sample: Sample,
     latencies: Figures,
+    /// How many a second were offered, where that was not left to the target.
+    pub offered: f64,
     /// What the HMAC of one message took in that moment (microseconds).
     pub hmac: f64,
 }
 
 /// Before the first slice of each lane, and not counted.
 const WARM: Duration = Duration::from_millis(300);
+
+/// How long it is looked what a lane can do.
+const LOOK: Duration = Duration::from_millis(100);
 
 impl Lane {
     /// Opens so many connections to a target, for bodies of so many bytes.
@@ -116,30 +123,40 @@ impl Contest<'_> {
             self.promises.answered(&lane.name, &load);
         }
         for round in 0..self.rounds {
+            let offered = match self.pace {
+                Pace::Pressed => None,
+                Pace::Offered(part) => Some(part * self.peak(&mut lanes[0])),
+            };
             let count = lanes.len();
             for turn in 0..count {
                 let lane = &mut lanes[(turn + round) % count];
-                let slice = self.measure(lane);
+                let slice = self.measure(lane, offered);
                 lane.slices.push(slice);
             }
         }
     }
 
-    fn measure(&self, lane: &mut Lane) -> Slice {
+    /// How many requests a second a lane can do at the moment.
+    fn peak(&self, lane: &mut Lane) -> f64 {
+        let load = lane.press(LOOK);
+        self.promises.answered(&lane.name, &load);
+        load.accepted as f64 / load.took.as_secs_f64()
+    }
+
+    /// A slice in which so many requests a second are offered, or each when the last
+    /// was answered.
+    fn measure(&self, lane: &mut Lane, offered: Option<f64>) -> Slice {
         let hmac = cores::on(Place::Measured, || lane.sender.hmac());
-        let most = lane.most(self.slice);
-        let signed = match self.pace {
-            Pace::Pressed => lane.sender.sign(most),
-            Pace::Offered(rate) => {
-                let count = (rate * self.slice.as_secs_f64()).ceil() as usize;
-                lane.sender.sign(count)
-            }
+        let most = match offered {
+            None => lane.most(self.slice),
+            Some(rate) => (rate * self.slice.as_secs_f64()).ceil() as usize,
         };
+        let signed = lane.sender.sign(most);
         let delivered = self.upstream.requests();
         let used = cpu_time(lane.pid);
-        let load = match self.pace {
-            Pace::Pressed => lane.crowd.press(&signed, self.slice),
-            Pace::Offered(rate) => lane.crowd.offer(&signed, rate),
+        let load = match offered {
+            None => lane.crowd.press(&signed, self.slice),
+            Some(rate) => lane.crowd.offer(&signed, rate),
         };
         let cpu = cpu_time(lane.pid) - used;
         self.promises.answered(&lane.name, &load);
@@ -152,6 +169,7 @@ impl Contest<'_> {
                 cpu,
             },
             latencies: Figures::of(load.latencies),
+            offered: offered.unwrap_or(f64::INFINITY),
             hmac,
         }
     }

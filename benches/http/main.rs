@@ -178,17 +178,13 @@ impl Bench {
 
     /// Latency of all when the same is offered to all.
     fn latency(&self, targets: &[Target], bytes: usize) {
-        const SHORT: usize = 5;
-        let pressed = (SHORT, SLICE, Pace::Pressed);
-        let peak = self.contest(&targets[..1], (bytes, OFFERED_OVER), pressed);
-        let peak = peak[0].figures(Slice::rate).at(0.5);
-        let offered = peak * OFFERED_PART;
         let rounds = self.arguments.rounds;
-        let pace = (rounds, OFFERED_SLICE, Pace::Offered(offered));
+        let pace = (rounds, OFFERED_SLICE, Pace::Offered(OFFERED_PART));
         let lanes = self.contest(targets, (bytes, OFFERED_OVER), pace);
         let base = &lanes[0];
         println!(
-            "{bytes}-byte bodies, {offered:.0} requests/s offered over {OFFERED_OVER} connections (60 % of {}'s {peak:.0}), {rounds} rounds of {OFFERED_SLICE:?} each",
+            "{bytes}-byte bodies, {} requests/s offered over {OFFERED_OVER} connections (60 % of what {} can do in each round), {rounds} rounds of {OFFERED_SLICE:?} each",
+            base.figures(|slice| slice.offered),
             base.name
         );
         contest::print(&lanes, base);
