@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::observe::{Clock, Metrics};
 use crate::setting::{Name, Place, Reader, SecretReader};
 
-use super::{Budget, CircuitState, Destination, DestinationConfig, Means};
+use super::{Budget, CircuitState, Destination, DestinationConfig, HungUp, Means};
 
 use crate::message::{
     Envelope, Event, EventType, Family, MessageId, Origin, Protocol, Received, RequestId,
@@ -160,9 +160,11 @@ impl Built {
 }
 
 /// A budget that ends so many seconds from now.
-pub(super) fn budget(seconds: u64) -> Budget {
+pub(super) fn budget(seconds: u64) -> Budget<'static> {
+    static SENDER: HungUp = HungUp::new();
     Budget {
         deadline: Instant::now() + Duration::from_secs(seconds),
+        hung_up: &SENDER,
     }
 }
 

@@ -11,6 +11,7 @@
 //! [`KindConfig`] and one of `Kind`.
 
 mod breaker;
+mod budget;
 mod claim;
 mod config;
 mod failure;
@@ -32,6 +33,7 @@ use crate::observe::{AttemptOutcome, Clock, DestinationMetrics, PATIENCE, is_beh
 use crate::setting::Name;
 
 pub use breaker::CircuitState;
+pub use budget::{Budget, HungUp};
 pub use config::{BreakerConfig, DestinationConfig, KindConfig};
 pub use failure::{Failure, Reason};
 pub use file::FileConfig;
@@ -50,14 +52,6 @@ pub struct Means {
     /// Where a destination's own long work is run, so that a drain waits for it.
     /// `http` and `file` have none: their deliveries are the caller's tasks.
     pub tasks: TaskTracker,
-}
-
-/// How long a delivery may take.
-#[derive(Clone, Copy, Debug)]
-pub struct Budget {
-    /// No attempt starts after it. One whose bytes were written runs to its own
-    /// timeout.
-    pub deadline: Instant,
 }
 
 /// Proof that a destination accepted an event. Only [`Destination::deliver`]
@@ -177,7 +171,7 @@ impl Destination {
     ///
     /// # Errors
     /// The [`Failure`] of the last attempt.
-    pub async fn deliver(&self, event: &Event, budget: Budget) -> Result<Receipt, Failure> {
+    pub async fn deliver(&self, event: &Event, budget: Budget<'_>) -> Result<Receipt, Failure> {
         let Some(_place) = self.place(budget).await else {
             self.metrics.attempted(AttemptOutcome::Busy);
             return Err(Failure::before(AttemptOutcome::Busy, Reason::Busy));
@@ -215,7 +209,7 @@ impl Destination {
 
     /// A place among `max_in_flight`. None when all are taken, and stay so although
     /// the runtime has caught up, or for [`PATIENCE`].
-    async fn place(&self, budget: Budget) -> Option<SemaphorePermit<'_>> {
+    async fn place(&self, budget: Budget<'_>) -> Option<SemaphorePermit<'_>> {
         if let Ok(place) = self.bulkhead.try_acquire() {
             return Some(place);
         }

@@ -91,6 +91,7 @@ impl Fanout<'_> {
     async fn attempt(&self, number: usize) -> Ended {
         let budget = Budget {
             deadline: self.deadline,
+            hung_up: &self.trace.hung_up,
         };
         let destination = &self.target(number).destination;
         Ended {

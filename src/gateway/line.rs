@@ -170,8 +170,8 @@ impl Gateway {
     }
 
     /// Carries a proven message to its end, and waits for that as long as the
-    /// budget lasts. The sender may hang up, and the budget may end: the work
-    /// goes on.
+    /// budget lasts. The sender may hang up, and the budget may end: what was begun
+    /// is finished, but no further attempt is begun.
     pub(super) async fn see_through(
         self: &Arc<Self>,
         proven: Proven,
@@ -180,13 +180,14 @@ impl Gateway {
         let deadline = proven.deadline;
         let gateway = Arc::clone(self);
         let told = Arc::clone(trace);
-        let mut work = Outliving::new(&self.shared.tasks, async move {
+        let work = async move {
             let unfinished = Unfinished::new(&told);
             let outcome = gateway.carry(proven, &told).await;
             unfinished.finished();
             told.tell(&gateway, &outcome);
             outcome
-        });
+        };
+        let mut work = Outliving::new(&self.shared.tasks, work, || trace.is_left());
         let mut budget_ends = pin!(sleep_until(deadline));
         poll_fn(move |context| {
             if let Poll::Ready(outcome) = Pin::new(&mut work).poll(context) {

@@ -8,7 +8,7 @@ use tracing::{Level, error, info, warn};
 use super::answer::{Answer, Outcome};
 use super::refusal::{Refusal, Undelivered};
 use super::{Gateway, Source};
-use crate::deliver::Failure;
+use crate::deliver::{Failure, HungUp};
 use crate::message::{EventType, MessageId, RequestId};
 use crate::observe::{RecentRefusal, RequestResult};
 
@@ -21,6 +21,8 @@ pub(super) struct Trace {
     pub(super) id: Option<MessageId>,
     pub(super) event_type: OnceLock<EventType>,
     pub(super) progress: Progress,
+    /// Whether its sender hung up before it was answered.
+    pub(super) hung_up: HungUp,
     told: AtomicBool,
 }
 
@@ -30,7 +32,7 @@ pub(super) struct Progress {
     /// The destinations the event goes to this time.
     pub(super) plan: OnceLock<SmallVec<[usize; 4]>>,
     ended: Mutex<EndedDeliveries>,
-    early: Mutex<Option<Outcome>>,
+    early: OnceLock<Outcome>,
 }
 
 /// Destinations by number, each with what kept it from accepting. One without an
@@ -46,6 +48,7 @@ impl Trace {
             id: None,
             event_type: OnceLock::new(),
             progress: Progress::default(),
+            hung_up: HungUp::new(),
             told: AtomicBool::new(false),
         }
     }
@@ -137,6 +140,14 @@ impl Trace {
             elapsed = self.elapsed(),
             "answered"
         );
+    }
+
+    /// Nobody waits any more. Where that is before the answer was known, the sender
+    /// hung up, or the budget is over.
+    pub(super) fn is_left(&self) {
+        if self.progress.said().is_none() {
+            self.hung_up.tell();
+        }
     }
 
     /// Logs that a destination which is not required did not accept.
@@ -255,14 +266,11 @@ impl Progress {
 
     /// Says the outcome while there is still work to do.
     pub(super) fn say(&self, outcome: Outcome) {
-        *self.early.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+        let _ = self.early.set(outcome);
     }
 
     /// The outcome, if it was said early.
     pub(super) fn said(&self) -> Option<Outcome> {
-        self.early
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        self.early.get().cloned()
     }
 }

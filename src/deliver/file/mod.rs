@@ -18,7 +18,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use crate::message::Event;
 use crate::observe::{AttemptOutcome, Clock};
@@ -73,7 +73,7 @@ impl File {
     pub(super) async fn deliver(
         &self,
         event: &Event,
-        budget: Budget,
+        budget: Budget<'_>,
         attempts: &mut Attempts<'_>,
     ) -> Result<(), Failure> {
         let (health, written) = self.write(event, budget).await;
@@ -84,9 +84,9 @@ impl File {
         written
     }
 
-    async fn write(&self, event: &Event, budget: Budget) -> (Health, Result<(), Failure>) {
+    async fn write(&self, event: &Event, budget: Budget<'_>) -> (Health, Result<(), Failure>) {
         let late = || Failure::before(AttemptOutcome::Late, Reason::Budget);
-        if Instant::now() >= budget.deadline {
+        if budget.has_ended(Instant::now()) {
             return (Health::Unknown, Err(late()));
         }
         let line = line::line(event, &Headers::default(), self.clock.now());
@@ -98,11 +98,11 @@ impl File {
             let full = Failure::before(AttemptOutcome::Busy, Reason::Busy);
             return (Health::Unknown, Err(full));
         }
-        let outcome = match timeout_at(budget.deadline, &mut outcome).await {
-            Ok(outcome) => Ok(outcome),
+        let outcome = match budget.bound(&mut outcome).await {
+            Some(outcome) => Ok(outcome),
             // Before it was begun the budget ends it.
-            Err(_) if claim.take_back() => return (Health::Unknown, Err(late())),
-            Err(_) => timeout(WRITE, outcome).await,
+            None if claim.take_back() => return (Health::Unknown, Err(late())),
+            None => timeout(WRITE, outcome).await,
         };
         match outcome {
             Ok(Ok(Ok(()))) => (Health::There, Ok(())),

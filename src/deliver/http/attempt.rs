@@ -4,7 +4,7 @@ use http::StatusCode;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::deliver::breaker::Health;
-use crate::deliver::{Failure, Reason};
+use crate::deliver::{Budget, Failure, Reason};
 use crate::message::Event;
 use crate::observe::AttemptOutcome;
 
@@ -18,8 +18,8 @@ use super::wire::{Broken, Wire};
 pub(super) struct Attempt<'a> {
     pub(super) http: &'a Http,
     pub(super) event: &'a Event,
-    /// Nothing is begun after it.
-    pub(super) deadline: Instant,
+    /// Nothing is begun after its end.
+    pub(super) budget: Budget<'a>,
 }
 
 /// How an attempt ended that was not accepted.
@@ -45,7 +45,7 @@ enum Sent {
 impl Attempt<'_> {
     /// Makes the attempt, which begins `now`.
     pub(super) async fn run(&self, now: Instant) -> Result<(), End> {
-        if now >= self.deadline {
+        if self.budget.has_ended(now) {
             return Err(End::budget());
         }
         self.over(self.http.pool.take(now), now).await
@@ -76,17 +76,19 @@ impl Attempt<'_> {
         let began = Instant::now();
         loop {
             let now = Instant::now();
-            let limit = self.deadline.min(now + config.connect_timeout);
+            let limit = self.budget.deadline.min(now + config.connect_timeout);
             let reason = match timeout_at(limit, self.http.connector.connect()).await {
                 Ok(Ok(stream)) => return Ok(self.http.pool.opened(Wire::new(stream))),
                 Ok(Err(NoConnection::Refused)) => {
-                    let next = Instant::now() + KNOCK;
-                    if next <= began + config.hold && next < self.deadline {
-                        sleep_until(next).await;
+                    // The last try is at the very end.
+                    let next = (Instant::now() + KNOCK).min(began + config.hold);
+                    if next > now
+                        && next < self.budget.deadline
+                        && self.budget.bound(sleep_until(next)).await.is_some()
+                    {
                         continue;
                     }
-                    let held = now - began;
-                    Reason::ConnectRefused { held }
+                    Reason::ConnectRefused { held: now - began }
                 }
                 // Our own want says nothing of the destination.
                 Ok(Err(NoConnection::NoFiles(why))) => {
@@ -95,7 +97,7 @@ impl Attempt<'_> {
                 }
                 Ok(Err(NoConnection::Other(reason))) => reason,
                 Ok(Err(NoConnection::Timeout)) => Reason::ConnectTimeout(config.connect_timeout),
-                Err(_) if limit == self.deadline => return Err(End::budget()),
+                Err(_) if limit == self.budget.deadline => return Err(End::budget()),
                 Err(_) => Reason::ConnectTimeout(config.connect_timeout),
             };
             let (outcome, retry) = match reason {

@@ -88,7 +88,7 @@ impl Http {
     pub(super) async fn deliver(
         &self,
         event: &Event,
-        budget: Budget,
+        budget: Budget<'_>,
         attempts: &mut Attempts<'_>,
     ) -> Result<(), Failure> {
         let mut tried = 0;
@@ -99,7 +99,7 @@ impl Http {
             let attempt = Attempt {
                 http: self,
                 event,
-                deadline: budget.deadline,
+                budget,
             };
             let Err(end) = attempt.run(now).await else {
                 attempts.ended(AttemptOutcome::Accepted, Health::There);
@@ -114,11 +114,10 @@ impl Http {
                 .and_then(|wait| Instant::now().checked_add(wait))
                 .filter(|next| *next < budget.deadline);
             match next {
-                Some(next) => {
-                    sleep_until(next).await;
+                Some(next) if budget.bound(sleep_until(next)).await.is_some() => {
                     now = Instant::now();
                 }
-                None => {
+                _ => {
                     return Err(Failure {
                         may_have_arrived: in_doubt,
                         ..end.failure

@@ -38,7 +38,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -145,7 +145,7 @@ impl Rabbit {
     pub(super) async fn deliver(
         &self,
         event: &Event,
-        budget: Budget,
+        budget: Budget<'_>,
         attempts: &mut Attempts<'_>,
     ) -> Result<(), Failure> {
         match self.publish(event, budget).await {
@@ -160,9 +160,9 @@ impl Rabbit {
         }
     }
 
-    async fn publish(&self, event: &Event, budget: Budget) -> Outcome {
+    async fn publish(&self, event: &Event, budget: Budget<'_>) -> Outcome {
         let late = || Missed::before(AttemptOutcome::Late, Reason::Budget, Health::Unknown);
-        if Instant::now() >= budget.deadline {
+        if budget.has_ended(Instant::now()) {
             return Err(late());
         }
         let Some(publication) = self.press.press(event) else {
@@ -171,12 +171,12 @@ impl Rabbit {
             return Err(Missed::before(outcome, Reason::Unnamed, Health::Unknown));
         };
         let (claim, mut outcome) = self.queue.push(publication)?;
-        let ended = match timeout_at(budget.deadline, &mut outcome).await {
-            Ok(ended) => ended,
+        let ended = match budget.bound(&mut outcome).await {
+            Some(ended) => ended,
             // Before it was begun the budget ends it.
-            Err(_) if claim.take_back() => return Err(late()),
+            None if claim.take_back() => return Err(late()),
             // Then its confirm, or the want of one, does.
-            Err(_) => outcome.await,
+            None => outcome.await,
         };
         ended.unwrap_or_else(|_| {
             let reason = Reason::Unconfirmed("its publisher ended".into());

@@ -185,7 +185,7 @@ async fn a_request_that_was_never_written_comes_back_and_goes_out_afresh() {
     let attempt = Attempt {
         http,
         event: &event,
-        deadline: budget(30).deadline,
+        budget: budget(30),
     };
     // A connection that takes no byte any more.
     let (stream, _other) = UnixStream::pair().unwrap();
