@@ -91,12 +91,10 @@ pub async fn answer<S: Subject>(subject: Arc<S>, request: Request) -> Response {
         "/readyz" if reading => ready(subject.readiness(), query),
         "/metrics" if reading => metrics(subject.metrics()),
         "/healthz" | "/readyz" | "/metrics" => wrong_method("GET"),
-        _ => match Action::find(method, path, query) {
+        // Who may not ask is not told what there is, either.
+        _ => match permit(&*subject, &request).and_then(|()| Action::find(method, path, query)) {
             Err(refused) => *refused,
-            Ok(action) => match permit(&*subject, &request) {
-                Err(refused) => *refused,
-                Ok(()) => act(&*subject, action).await,
-            },
+            Ok(action) => act(&*subject, action).await,
         },
     }
 }
@@ -128,12 +126,14 @@ impl Action {
                 if reading {
                     Ok(Action::LookUp(source, id))
                 } else if *method == Method::DELETE {
+                    only(query, "destination")?;
                     Ok(Action::Forget(source, id, parameter(query, "destination")))
                 } else {
                     Err(wrong_method("GET, DELETE").into())
                 }
             }
             ("ledger", Some(source), _) if *method == Method::DELETE => {
+                only(query, "since")?;
                 let since = parameter(query, "since")
                     .and_then(|since| humantime::parse_duration(&since).ok());
                 match since {
@@ -299,6 +299,17 @@ fn parameter(query: &str, name: &str) -> Option<String> {
     query.split('&').find_map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         (key == name).then(|| decoded(value))
+    })
+}
+
+/// Makes sure that a query says nothing but that: what would go unheard might have
+/// spared something.
+fn only(query: &str, name: &str) -> Result<(), Refused> {
+    let mut keys = query.split('&').filter(|pair| !pair.is_empty());
+    let known = keys.all(|pair| pair.split('=').next() == Some(name));
+    known.then_some(()).ok_or_else(|| {
+        let told = format!("the query may say `{name}=…` here, and nothing else");
+        error(StatusCode::BAD_REQUEST, &told).into()
     })
 }
 

@@ -130,6 +130,8 @@ async fn everything_else_wants_the_token() {
         ("DELETE", "/ledger/clerk/m"),
         ("DELETE", "/ledger/clerk?since=2h"),
         ("POST", "/reload"),
+        ("GET", "/reload"),
+        ("GET", "/nothing"),
     ] {
         let without = ask(Still::default(), method, path, Some(TOKEN)).await;
         assert_eq!(without.0, 403, "{path}");
@@ -182,6 +184,9 @@ async fn an_id_is_percent_decoded_and_forgotten() {
         ("/ledger/clerk?since=2h", 200),
         ("/ledger/other?since=2h", 404),
         ("/ledger/clerk?since=soon", 400),
+        ("/ledger/clerk?since=2h&destination=billing", 400),
+        ("/ledger/clerk/m?destinatoin=billing", 400),
+        ("/ledger/clerk/m?destination=billing&since=2h", 400),
         ("/ledger/clerk", 400),
     ] {
         assert_eq!(
