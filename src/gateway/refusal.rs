@@ -179,16 +179,12 @@ impl Refusal {
         }
     }
 
-    /// How loud it is logged: a stranger's mistake is `info`, an event that was
-    /// real and did not arrive is `warn`, a promise at stake is `error`.
+    /// How loud it is logged: a refusal is `info`, a failed delivery `warn`, and a
+    /// promise at stake `error` (contract §10).
     pub(crate) fn level(&self) -> Level {
         match self {
             Refusal::LedgerAway => Level::ERROR,
-            Refusal::Undelivered(_)
-            | Refusal::Elsewhere(_)
-            | Refusal::Busy(_)
-            | Refusal::InFlight
-            | Refusal::Conflict { .. } => Level::WARN,
+            Refusal::Undelivered(_) | Refusal::Elsewhere(_) => Level::WARN,
             _ => Level::INFO,
         }
     }

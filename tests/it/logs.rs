@@ -22,6 +22,8 @@ async fn a_refusal_is_one_line_with_its_fields_and_success_is_none() {
     let refused = gateway
         .post("/clerk", &Message::new("msg_forged").seal().body("{}"))
         .await;
+    let changed = Message::new("msg_good").body("{\"type\":\"other\"}");
+    let conflict = gateway.send(&changed).await;
     let failed = gateway.send(&Message::new("msg_failed")).await;
 
     let request = failed.header("hookward-request").unwrap();
@@ -43,6 +45,11 @@ async fn a_refusal_is_one_line_with_its_fields_and_success_is_none() {
     assert_eq!(refused["result"], "unverified");
     assert_eq!(refused["reason"], "no_key_matched");
     assert!(refused.get("elapsed").is_some());
+    let [conflict] = of(&conflict)[..] else {
+        panic!("{lines:?}")
+    };
+    assert_eq!(conflict["level"], "INFO");
+    assert_eq!(conflict["reason"], "conflict");
     let [failed] = of(&failed)[..] else {
         panic!("{lines:?}")
     };
