@@ -5,12 +5,9 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use http::{HeaderName, HeaderValue};
 
 use super::print::Complaint;
-use crate::key::{self, Scheme, SigningKey};
+use crate::key::{self, MOST_SIGNATURES, Scheme, SigningKey};
 use crate::message::{EventType, Family, MessageId, Timestamp};
 use crate::setting::{Secret, SecretReader};
-
-/// The most signatures a gateway reads from one request.
-const MOST_TOKENS: usize = 16;
 
 /// Signs messages as a sender does.
 pub(super) struct Signer {
@@ -30,9 +27,9 @@ impl Signer {
             )
             .hint("sign with a `whsec_` secret; a public key is for `hookward verify`"));
         }
-        if keys.len() > MOST_TOKENS {
+        if keys.len() > MOST_SIGNATURES {
             return Err(Complaint::usage(format!(
-                "`--secret` holds {} keys, and a request carries at most {MOST_TOKENS} signatures",
+                "`--secret` holds {} keys, and a request carries at most {MOST_SIGNATURES} signatures",
                 keys.len()
             )));
         }
@@ -46,11 +43,7 @@ impl Signer {
         timestamp: &Timestamp,
         body: &[u8],
     ) -> [(HeaderName, HeaderValue); 3] {
-        let tokens: Vec<String> = self
-            .keys
-            .iter()
-            .filter_map(|key| key.sign(id.as_str(), timestamp.seconds(), body))
-            .collect();
+        let signatures = key::sign_with(&self.keys, id.as_str(), timestamp.seconds(), body);
         let header = |name, text: &str| {
             // Visible ASCII, and spaces between signatures, are always a header value.
             let value = HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""));
@@ -59,7 +52,7 @@ impl Signer {
         [
             header(self.family.id(), id.as_str()),
             header(self.family.timestamp(), timestamp.as_str()),
-            header(self.family.signature(), &tokens.join(" ")),
+            header(self.family.signature(), &signatures),
         ]
     }
 }
@@ -187,7 +180,7 @@ mod tests {
 
     #[test]
     fn more_keys_than_a_request_carries_signatures_are_refused() {
-        let many = vec![NEW; MOST_TOKENS + 1].join(" ");
+        let many = vec![NEW; MOST_SIGNATURES + 1].join(" ");
         assert!(Signer::new(&many, Family::Svix).is_err());
     }
 

@@ -291,8 +291,17 @@ mod tests {
                 "`sign` holds a signing key",
             ),
             (
-                &format!("{HTTP}sign = 'whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo='"),
+                &format!(
+                    "{HTTP}sign = 'MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo='"
+                ),
                 "`sign` holds a public key, which cannot sign",
+            ),
+            (
+                &format!(
+                    "{HTTP}sign = '{}'",
+                    "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw ".repeat(17)
+                ),
+                "`sign` holds too many keys",
             ),
             (
                 &format!("{HTTP}headers = {{ x-a = 'env:HOOKWARD_TEST_UNSET' }}"),

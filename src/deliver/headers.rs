@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use http::{HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
-use crate::key::SigningKey;
+use crate::key::{SigningKey, sign_with};
 use crate::message::{self, Event, Found};
 
 /// What a destination's headers are made of besides the event (contract §6).
@@ -17,8 +17,8 @@ pub(super) struct Headers {
     pub(super) forward: Vec<HeaderName>,
     /// Set on every delivery, in place of what was taken over.
     pub(super) configured: Vec<(HeaderName, HeaderValue)>,
-    /// Signs the family anew.
-    pub(super) sign: Option<SigningKey>,
+    /// What signs the family anew; nothing where it is handed on as it was sent.
+    pub(super) sign: Vec<SigningKey>,
 }
 
 const SOURCE: &str = "hookward-source";
@@ -113,24 +113,18 @@ impl Headers {
         };
         let [id, timestamp, signature] = proof.family().names();
         put(id, proof.id().as_bytes());
-        let anew = self.sign.as_ref().and_then(|key| {
-            let seconds = now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default()
-                .as_secs();
-            let token = key.sign(proof.id().as_str(), seconds, event.body())?;
-            Some((seconds, token))
-        });
-        match anew {
-            Some((seconds, token)) => {
-                put(timestamp, seconds.to_string().as_bytes());
-                put(signature, token.as_bytes());
-            }
-            None => {
-                put(timestamp, proof.timestamp().as_bytes());
-                put(signature, proof.signature());
-            }
+        if self.sign.is_empty() {
+            put(timestamp, proof.timestamp().as_bytes());
+            put(signature, proof.signature());
+            return;
         }
+        let seconds = now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
+        let anew = sign_with(&self.sign, proof.id().as_str(), seconds, event.body());
+        put(timestamp, seconds.to_string().as_bytes());
+        put(signature, anew.as_bytes());
     }
 }
 
@@ -303,7 +297,7 @@ mod tests {
     #[test]
     fn nothing_unproven_is_signed_or_called_an_id() {
         let headers = Headers {
-            sign: Some(SigningKey::from_bytes(&[7; 32]).unwrap()),
+            sign: vec![SigningKey::from_bytes(&[7; 32]).unwrap()],
             ..Headers::default()
         };
         let map = sent_by(&headers, &event().unproven(true));

@@ -79,6 +79,9 @@ impl fmt::Display for KeyProblem {
 
 /// How a signing key is written, for hints.
 pub const FORM: &str = "a signing key is `whsec_` and base64 (as the vendor shows it), or `whpk_` and base64 for ed25519";
+/// The most signatures of one message: a sender has that many keys at most, and nobody
+/// reads more. Svix sends up to 11 while keys rotate.
+pub const MOST_SIGNATURES: usize = 16;
 /// A symmetric key shorter than this is refused (bytes).
 pub const SHORTEST: usize = 16;
 /// A symmetric key shorter than this is warned about: Standard Webhooks asks for 24 to 64 (bytes).
@@ -222,6 +225,20 @@ impl SigningKey {
         STANDARD.encode_string(mac, &mut token);
         Some(token)
     }
+}
+
+/// What a signature header carries: a signature by every symmetric key, in their
+/// order, so that who still has the older one can verify while it is replaced
+/// (Standard Webhooks 1.0, "Secret rotation").
+pub fn sign_with(keys: &[SigningKey], id: &str, timestamp: u64, body: &[u8]) -> String {
+    let mut header = String::with_capacity(48 * keys.len());
+    for token in keys.iter().filter_map(|key| key.sign(id, timestamp, body)) {
+        if !header.is_empty() {
+            header.push(' ');
+        }
+        header.push_str(&token);
+    }
+    header
 }
 
 impl PartialEq for SigningKey {

@@ -7,11 +7,10 @@ use memchr::memchr;
 use smallvec::SmallVec;
 
 use super::Rejection;
+use crate::key::MOST_SIGNATURES;
 
 /// The longest signature header (bytes): 16 tokens of the longest scheme are 1 487.
 const LONGEST: usize = 4096;
-/// The most tokens. Svix sends up to 11 while keys rotate.
-const MOST: usize = 16;
 
 /// The well-formed signatures of a header, by scheme. As many as senders seldom
 /// go beyond are not on the heap, and no more: this is moved, whole.
@@ -33,7 +32,7 @@ impl Tokens {
         check_length(header)?;
         let mut tokens = Self::default();
         for (number, token) in split(header).enumerate() {
-            if number == MOST {
+            if number == MOST_SIGNATURES {
                 return Err(Rejection::BadSignature);
             }
             if let Some(mac) = token.strip_prefix(b"v1,") {
@@ -52,7 +51,7 @@ impl Tokens {
 /// [`Rejection::BadSignature`] when the header is out of its form.
 pub(super) fn check_form(header: &[u8]) -> Result<(), Rejection> {
     check_length(header)?;
-    let good = split(header).take(MOST + 1).count() <= MOST;
+    let good = split(header).take(MOST_SIGNATURES + 1).count() <= MOST_SIGNATURES;
     good.then_some(()).ok_or(Rejection::BadSignature)
 }
 

@@ -475,3 +475,21 @@ async fn signed_anew_it_proves_to_the_service_that_it_was_hookward() {
     let sdk = svix::webhooks::Webhook::new(KEY).unwrap();
     sdk.verify(&request.body, &request.map()).unwrap_err();
 }
+
+#[tokio::test]
+async fn while_its_key_is_replaced_a_service_verifies_with_the_new_one_or_the_old_one() {
+    let upstream = Upstream::start().await;
+    let config = format!(
+        "{}sign = \"{KEY}\\n{OTHER_KEY}\"\n",
+        clerk_to(upstream.url())
+    );
+    let gateway = Gateway::start(&config).await;
+
+    gateway.send(&Message::new("msg_1")).await;
+
+    let request = upstream.only();
+    for key in [KEY, OTHER_KEY] {
+        let sdk = svix::webhooks::Webhook::new(key).unwrap();
+        sdk.verify(&request.body, &request.map()).unwrap();
+    }
+}

@@ -3,7 +3,7 @@ use std::time::Duration;
 use http::header::{self, HeaderName, HeaderValue};
 
 use crate::deliver::config::positive;
-use crate::key::{self, Scheme, SigningKey};
+use crate::key::{self, MOST_SIGNATURES, Scheme, SigningKey};
 use crate::message::Family;
 use crate::setting::{Ca, Entry, Secret, Section, ca};
 
@@ -28,7 +28,7 @@ pub struct HttpConfig {
     pub headers: Vec<(HeaderName, Secret)>,
     /// Taken over from the sender besides the usual ones.
     pub forward_headers: Vec<HeaderName>,
-    /// The key the family is signed anew with.
+    /// The keys the family is signed anew with, in one text.
     pub sign: Option<Secret>,
 }
 
@@ -127,14 +127,19 @@ fn sign(section: &mut Section<'_>) -> Option<Option<Secret>> {
     let Some(text) = secret.expose() else {
         return Some(Some(secret));
     };
-    match SigningKey::parse(text) {
-        Ok(key) if key.scheme() == Scheme::V1a => {
+    match SigningKey::parse_all(text) {
+        Ok(keys) if keys.iter().any(|key| key.scheme() == Scheme::V1a) => {
             let hint = "signing takes a symmetric key: `whsec_` and base64";
             entry.error("holds a public key, which cannot sign", hint);
             None
         }
-        Ok(key) => {
-            if key.is_short() {
+        Ok(keys) if keys.len() > MOST_SIGNATURES => {
+            let hint = format!("a message carries at most {MOST_SIGNATURES} signatures");
+            entry.error("holds too many keys", hint);
+            None
+        }
+        Ok(keys) => {
+            if keys.iter().any(SigningKey::is_short) {
                 let hint = format!("Standard Webhooks asks for {} bytes or more", key::SHORT);
                 entry.warn("holds a short signing key", hint);
             }

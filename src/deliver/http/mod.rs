@@ -63,10 +63,10 @@ impl Http {
             })
             .collect::<Result<_, String>>()?;
         let sign = match &config.sign {
-            None => None,
+            None => Vec::new(),
             Some(secret) => {
                 let text = secret.expose().ok_or_else(unread)?;
-                Some(SigningKey::parse(text).map_err(|problem| format!("`sign` {problem}"))?)
+                SigningKey::parse_all(text).map_err(|problem| format!("`sign` {problem}"))?
             }
         };
         let headers = Headers {

@@ -248,10 +248,13 @@ async fn a_unix_socket_is_spoken_to_under_its_request_path() {
 }
 
 #[tokio::test]
-async fn with_sign_the_family_is_signed_anew_with_a_fresh_timestamp() {
-    let key = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+async fn with_sign_the_family_is_signed_anew_by_every_key_with_a_fresh_timestamp() {
+    let [newest, older] = [
+        "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    ];
     let upstream = Upstream::listen().await;
-    let built = build(&upstream.config(&format!("sign = '{key}'")));
+    let built = build(&upstream.config(&format!("sign = '{newest} {older}'")));
     let event = event().proven();
     let service = async {
         let mut peer = upstream.accept().await;
@@ -261,12 +264,15 @@ async fn with_sign_the_family_is_signed_anew_with_a_fresh_timestamp() {
     };
     let (sent, head) = tokio::join!(deliver_event(&built, &event), service);
     sent.unwrap();
-    let key = SigningKey::parse(key).unwrap();
-    let token = key.sign(ID, NOW, event.body()).unwrap();
+    let token = |key| {
+        let key = SigningKey::parse(key).unwrap();
+        key.sign(ID, NOW, event.body()).unwrap()
+    };
+    let tokens = format!("{} {}", token(newest), token(older));
     for line in [
         format!("svix-id: {ID}"),
         format!("svix-timestamp: {NOW}"),
-        format!("svix-signature: {token}"),
+        format!("svix-signature: {tokens}"),
     ] {
         assert_eq!(
             head.matches(&format!("\r\n{line}\r\n")).count(),
