@@ -83,6 +83,8 @@ pub enum Reason {
     Returned(String),
     /// The broker closed the channel, or what is published to is not there.
     Channel(String),
+    /// The broker answers nothing any more, and for how long or to what.
+    Silent(String),
     /// The connection was lost before the broker confirmed it.
     Unconfirmed(String),
     /// A template has no name for it within what AMQP can carry.
@@ -120,6 +122,7 @@ impl fmt::Display for Reason {
             Reason::Nack => f.write_str("the broker refused it (nack)"),
             Reason::Returned(why) => write!(f, "no queue takes it: {why}"),
             Reason::Channel(why) => write!(f, "the broker refused it: {why}"),
+            Reason::Silent(why) => write!(f, "the broker is silent: {why}"),
             Reason::Unconfirmed(why) => {
                 write!(f, "the broker did not confirm it: {why}")
             }

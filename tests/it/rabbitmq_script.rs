@@ -447,6 +447,21 @@ async fn a_broker_that_answers_nothing_holds_up_nobody() {
 }
 
 #[tokio::test]
+async fn what_a_broker_was_given_that_fell_silent_is_late_and_not_refused() {
+    let (_script, gateway, mut peer) = connected().await;
+    let a = sending(&gateway, "a");
+    peer.published().await;
+    assert_eq!(told(a).await, (504, "late".into()));
+
+    // On the other channel, until the connection is given up: nobody answers to the
+    // channel that is opened in the place of the first.
+    let b = sending(&gateway, "b");
+
+    assert_eq!(told(b).await, (504, "late".into()));
+    gateway.line(&["\"b\"", "the broker is silent"]).await;
+}
+
+#[tokio::test]
 async fn who_leaves_says_goodbye() {
     let (_script, gateway, mut peer) = connected().await;
     gateway.signal(Signal::TERM);

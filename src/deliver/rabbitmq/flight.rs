@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use humantime::format_duration;
 use lapin::message::BasicReturnMessage;
 use lapin::options::BasicPublishOptions;
 use lapin::types::ShortString;
@@ -25,6 +26,18 @@ pub(super) enum Interruption {
     Blocked(String),
     /// The connection is gone, and why.
     Lost(String),
+    /// The same: it was given up because the broker answers nothing, and to what.
+    Silent(String),
+}
+
+impl Interruption {
+    /// Whether nothing more comes over the connection.
+    pub(super) fn is_final(&self) -> bool {
+        match self {
+            Interruption::Blocked(_) => false,
+            Interruption::Lost(_) | Interruption::Silent(_) => true,
+        }
+    }
 }
 
 /// A publication that was handed to its channel.
@@ -205,6 +218,8 @@ impl Lost {
 pub(super) enum Doubt {
     /// No confirm came in this time.
     Late(Duration),
+    /// No confirm came in this time of anything that was published before.
+    Silent(Duration),
     /// It is not waited for any longer.
     Interrupted(Interruption),
     /// Something came back that was not under way: then nothing is sure.
@@ -216,6 +231,13 @@ impl Doubt {
     pub(super) fn missed(self) -> Missed {
         let (outcome, reason, health) = match self {
             Doubt::Late(after) => (AttemptOutcome::Late, Reason::Timeout(after), Health::Away),
+            Doubt::Silent(after) => {
+                let why = format!("no answer within {}", format_duration(after));
+                (AttemptOutcome::Late, Reason::Silent(why), Health::Away)
+            }
+            Doubt::Interrupted(Interruption::Silent(why)) => {
+                (AttemptOutcome::Late, Reason::Silent(why), Health::Away)
+            }
             Doubt::Interrupted(Interruption::Blocked(why)) => (
                 AttemptOutcome::Unavailable,
                 Reason::Blocked(why),

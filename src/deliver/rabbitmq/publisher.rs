@@ -36,6 +36,8 @@ pub(super) enum Ended {
     Stopped,
     /// It was lost, and why.
     Lost(String),
+    /// It is given up, because the broker answers nothing: to what.
+    Silent(String),
     /// It is given up for a fresh one: something of what was given up while the
     /// broker was blocked is still to come on it.
     Worn,
@@ -128,8 +130,8 @@ impl Publisher<'_> {
             if overdue {
                 let now = Instant::now();
                 if window.expire(now) {
-                    let late = Doubt::Late(supervisor.confirm_timeout);
-                    break (Some(late), After::Silent);
+                    let silent = Doubt::Silent(supervisor.confirm_timeout);
+                    break (Some(silent), After::Silent);
                 }
                 pause.as_mut().reset(now + GATHER);
             }
@@ -152,7 +154,7 @@ impl Publisher<'_> {
 
     /// A fresh channel with confirms.
     async fn open(&mut self, tries: u32) -> Result<Channel, Ended> {
-        let mut why = String::new();
+        let mut ended = Ended::Lost(String::new());
         for number in 0..tries {
             if number > 0 {
                 sleep(PAUSE).await;
@@ -170,10 +172,10 @@ impl Publisher<'_> {
                     self.supervisor.queue.hear();
                     return Ok(channel);
                 }
-                Err(told) => why = told,
+                Err(told) => ended = told,
             }
         }
-        Err(Ended::Lost(why))
+        Err(ended)
     }
 
     /// Waits for as long as the broker is blocked; true if it was.
@@ -194,8 +196,8 @@ async fn leave(channel: &Channel) {
     let _ = timeout(GOODBYE, goodbye).await;
 }
 
-/// Opens a channel with confirms.
-async fn open(link: &Link) -> Result<Channel, String> {
+/// Opens a channel with confirms; or how the connection ended, if it is not tried again.
+async fn open(link: &Link) -> Result<Channel, Ended> {
     let opened = timeout(OPEN, async {
         let channel = link.connection.create_channel().await?;
         channel
@@ -204,16 +206,16 @@ async fn open(link: &Link) -> Result<Channel, String> {
         Ok::<_, lapin::Error>(channel)
     });
     match opened.await {
-        Ok(opened) => opened.map_err(|error| told(&error)),
-        Err(_) => Err(format!("no channel within {OPEN:?}")),
+        Ok(opened) => opened.map_err(|error| Ended::Lost(told(&error))),
+        Err(_) => Err(Ended::Silent(format!("no channel within {OPEN:?}"))),
     }
 }
 
 /// Waits until the connection is lost; why.
 async fn lost(told: &mut watch::Receiver<Option<Interruption>>) -> String {
-    let lost = told.wait_for(|told| matches!(told, Some(Interruption::Lost(_))));
+    let lost = told.wait_for(|told| told.as_ref().is_some_and(Interruption::is_final));
     match lost.await.as_deref() {
-        Ok(Some(Interruption::Lost(why))) => why.clone(),
+        Ok(Some(Interruption::Lost(why) | Interruption::Silent(why))) => why.clone(),
         _ => "the connection ended".into(),
     }
 }
@@ -226,7 +228,7 @@ async fn interruption(mut told: watch::Receiver<Option<Interruption>>) -> Interr
             Ok(Some(some)) => some.clone(),
             _ => return Interruption::Lost("the connection ended".into()),
         };
-        if matches!(some, Interruption::Lost(_)) {
+        if some.is_final() {
             return some;
         }
         let changed = told.wait_for(|told| *told != Some(some.clone()));

@@ -100,7 +100,7 @@ impl Supervisor {
                     match ended {
                         Ended::Stopped => return,
                         Ended::Worn => continue,
-                        Ended::Lost(why) => why,
+                        Ended::Lost(why) | Ended::Silent(why) => why,
                     }
                 }
                 Err(why) => why,
@@ -156,7 +156,7 @@ impl Supervisor {
         match &ended {
             Ended::Stopped => link.close().await,
             // The channels are done: what they had begun is told.
-            Ended::Lost(_) | Ended::Worn => drop(link),
+            Ended::Lost(_) | Ended::Silent(_) | Ended::Worn => drop(link),
         }
         ended
     }
@@ -191,18 +191,23 @@ impl Supervisor {
                 }
             }
         };
-        let why = match &ended {
-            Ended::Stopped => return ended,
-            Ended::Lost(why) => why.clone(),
-            Ended::Worn => "it is connected to anew".to_owned(),
-        };
         // First nothing new goes to the channels, then they give up what they have.
-        if matches!(ended, Ended::Lost(_)) {
-            self.away(why.clone());
-        } else {
-            self.queue.stand(Standing::Opening);
-        }
-        tell.send_replace(Some(Interruption::Lost(why)));
+        let last = match &ended {
+            Ended::Stopped => return ended,
+            Ended::Lost(why) => {
+                self.away(why.clone());
+                Interruption::Lost(why.clone())
+            }
+            Ended::Silent(why) => {
+                self.away(format!("it is silent: {why}"));
+                Interruption::Silent(why.clone())
+            }
+            Ended::Worn => {
+                self.queue.stand(Standing::Opening);
+                Interruption::Lost("it is connected to anew".to_owned())
+            }
+        };
+        tell.send_replace(Some(last));
         while channels.next().await.is_some() {}
         ended
     }
