@@ -46,6 +46,7 @@ pub(super) fn whole(whole: &Whole<'_>) {
         types(whole, route);
         otherwise(whole, route);
     }
+    unsigned(whole);
     if whole.complete {
         unreached(whole);
     }
@@ -257,6 +258,33 @@ fn types(whole: &Whole<'_>, route: &Route) {
             format!("names `{name}`, which needs an event type, for events that may have none"),
             "such an event is answered 422 `untyped`; `types = [\"**\"]` takes only those with a type",
         );
+    }
+}
+
+/// Destinations that are to sign what nobody proved: without a proven id there is
+/// nothing to sign.
+fn unsigned(whole: &Whole<'_>) {
+    for (place, (name, destination)) in whole.destinations.iter().enumerate() {
+        let signs = destination.as_ref().is_some_and(
+            |read| matches!(&read.kind, KindConfig::Http(http) if http.sign.is_some()),
+        );
+        let mut sources = whole
+            .routes
+            .iter()
+            .filter(|route| route.to.contains(&place))
+            .flat_map(|route| &route.sources)
+            .filter_map(|&source| whole.sources[source].1.as_ref());
+        let open = sources.find(|s| s.verify.keys == VerifyKeys::DangerouslyUnverified);
+        if let (true, Some(source)) = (signs, open) {
+            whole.reader.warn(
+                &format!("destinations.{name}.sign"),
+                format!(
+                    "signs nothing that comes from `{}`, which is open: nobody proved its ids",
+                    source.name
+                ),
+                "a service that asks for the signature refuses those events; route them elsewhere",
+            );
+        }
     }
 }
 
