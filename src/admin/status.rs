@@ -50,8 +50,10 @@ pub struct DestinationStatus {
     pub target: String,
     /// Whether deliveries to it are part of the answer.
     pub required: bool,
-    /// Whether its last attempt found it there.
-    pub up: bool,
+    /// `up`, or `away` when its last attempt did not find it there.
+    pub state: &'static str,
+    /// Why it is not to be counted on, as `/readyz` tells it; none while it is.
+    pub degraded: Option<String>,
     /// Its circuit: `closed`, `open` or `probing`.
     pub circuit: &'static str,
     /// Deliveries under way.

@@ -66,7 +66,8 @@ impl Subject for Admin {
                         name: config.name.to_string(),
                         target: config.summary(),
                         required: config.required,
-                        up: state.up,
+                        state: if state.up { "up" } else { "away" },
+                        degraded: destination.degraded(),
                         circuit: state.circuit.as_str(),
                         in_flight: state.in_flight,
                     }

@@ -285,6 +285,32 @@ async fn status_tells_sources_keys_and_destinations() {
 }
 
 #[tokio::test]
+async fn status_tells_the_state_of_each_destination_and_its_circuit() {
+    let upstream = Upstream::sequence(vec![Reply::Status(200), Reply::Reset]).await;
+    let config =
+        guarded(upstream.url()) + "circuit_breaker = { failures = 1, open_for = \"10m\" }\n";
+    let gateway = Gateway::start(&config).await;
+    let status = async || {
+        let answer = gateway.ask("GET", "/status", Some(TOKEN)).await;
+        let app = answer.json()["destinations"][0].clone();
+        assert_eq!(app["name"], "app");
+        (
+            app["state"].clone(),
+            app["circuit"].clone(),
+            app["degraded"].clone(),
+        )
+    };
+
+    gateway.send(&Message::new("msg_1")).await;
+    assert_eq!(status().await, ("up".into(), "closed".into(), Value::Null));
+
+    gateway.send(&Message::new("msg_2")).await;
+    let (state, circuit, degraded) = status().await;
+    assert_eq!((state, circuit), ("away".into(), "open".into()));
+    assert!(degraded.to_string().contains("circuit"), "{degraded}");
+}
+
+#[tokio::test]
 async fn the_last_refusals_are_told_with_time_source_reason_and_id() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&guarded(upstream.url())).await;
