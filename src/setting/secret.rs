@@ -6,8 +6,9 @@ use zeroize::Zeroizing;
 
 use super::{Entry, Place, Setting};
 
-/// Where a secret is kept. Safe to print: a literal shows as `(literal)`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// Where a secret is kept. Safe to print: a literal shows as `(literal)`, and what may
+/// be the secret, put behind `env:` or `file:` by mistake, as `(not shown)`.
+#[derive(Clone, PartialEq, Eq)]
 pub enum SecretSource {
     /// `env:NAME`
     Env(String),
@@ -33,10 +34,49 @@ impl SecretSource {
 impl fmt::Display for SecretSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SecretSource::Env(name) => write!(f, "env:{name}"),
-            SecretSource::File(path) => write!(f, "file:{}", path.display()),
+            SecretSource::Env(name) => write!(f, "env:{}", shown(name)),
+            SecretSource::File(path) => write!(f, "file:{}", shown_path(path)),
             SecretSource::Literal => f.write_str("(literal)"),
         }
+    }
+}
+
+impl fmt::Debug for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SecretSource({self})")
+    }
+}
+
+const HIDDEN: &str = "(not shown)";
+
+/// From so many letters in both cases on, the name of a variable may be a secret (bytes).
+const RANDOM: usize = 16;
+
+fn is_key(text: &str) -> bool {
+    ["whsec_", "whsk_", "whpk_"]
+        .iter()
+        .any(|prefix| text.starts_with(prefix))
+}
+
+/// The name of a variable, unless it begins as a key does, is none, or is as long and
+/// mixed as random letters are.
+fn shown(name: &str) -> &str {
+    let of_a_name = |letter: char| letter.is_ascii_alphanumeric() || "_-.".contains(letter);
+    let has = |kind: fn(&char) -> bool| name.chars().any(|letter| kind(&letter));
+    let random =
+        name.len() >= RANDOM && has(char::is_ascii_lowercase) && has(char::is_ascii_uppercase);
+    match is_key(name) || random || !name.chars().all(of_a_name) {
+        true => HIDDEN,
+        false => name,
+    }
+}
+
+/// A path, unless the name at its end begins as a key does.
+fn shown_path(path: &Path) -> String {
+    let name = path.file_name().and_then(|name| name.to_str());
+    match name.is_some_and(is_key) {
+        true => HIDDEN.into(),
+        false => path.display().to_string(),
     }
 }
 
@@ -79,17 +119,19 @@ impl Secret {
                 Ok(text) => Zeroizing::new(text),
                 Err(std::env::VarError::NotPresent) => {
                     return Err(format!(
-                        "names the environment variable `{name}`, which is not set"
+                        "names the environment variable `{}`, which is not set",
+                        shown(name)
                     ));
                 }
                 Err(std::env::VarError::NotUnicode(_)) => {
                     return Err(format!(
-                        "names the environment variable `{name}`, which is not UTF-8"
+                        "names the environment variable `{}`, which is not UTF-8",
+                        shown(name)
                     ));
                 }
             },
             SecretSource::File(path) => {
-                let bad = |what: String| format!("names the file `{}`, {what}", path.display());
+                let bad = |what: String| format!("names the file `{}`, {what}", shown_path(path));
                 let unreadable = |error: io::Error| match error.kind() {
                     io::ErrorKind::NotFound => bad("which is not there".into()),
                     kind => bad(format!("which cannot be read: {kind}")),
@@ -193,6 +235,36 @@ mod tests {
         assert_eq!(secret.expose(), Some("whsec_hidden"));
         assert!(!format!("{secret:?}").contains("hidden"));
         assert_eq!(secret.source().to_string(), "(literal)");
+    }
+
+    #[test]
+    fn a_secret_behind_env_or_file_is_not_shown_either() {
+        let base = Path::new("/");
+        for hidden in [
+            "env:whsec_hidden",
+            "env:MfKQ9r8hiddenwjUPD8ILPZIo2LaLaSw",
+            "env:hidden/key=",
+            "env:KEY=hidden",
+            "file:whsec_hidden",
+        ] {
+            let refused = Secret::read(hidden, base, SecretReader::Process).unwrap_err();
+            let skipped = Secret::read(hidden, base, SecretReader::Skip).unwrap();
+            for told in [
+                refused,
+                skipped.source().to_string(),
+                format!("{skipped:?}"),
+                format!("{:?}", skipped.source()),
+            ] {
+                assert!(!told.contains("hidden"), "{told}");
+                assert!(told.contains("(not shown)"), "{told}");
+            }
+        }
+        let kept = |text| SecretSource::parse(text, base).to_string();
+        assert_eq!(
+            kept("env:clerk-signing.secret_2"),
+            "env:clerk-signing.secret_2"
+        );
+        assert_eq!(kept("env:CLERK_SIGNING_SECRET"), "env:CLERK_SIGNING_SECRET");
     }
 
     #[test]
