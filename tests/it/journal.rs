@@ -200,6 +200,28 @@ fn disk_of(gateway: &Gateway, bytes: Option<u64>) {
 }
 
 #[tokio::test]
+async fn a_folder_that_is_removed_is_noticed_before_anything_more_is_promised() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("ids");
+    let upstream = Upstream::start().await;
+    let config = journalled(&folder, &clerk_to(upstream.url()));
+    let gateway = ready(&config).await;
+    assert_eq!(gateway.send(&Message::new("before")).await.status, 200);
+
+    std::fs::remove_dir_all(&folder).unwrap();
+    let noticed = gateway.send(&Message::new("noticed")).await;
+    assert_eq!(noticed.told(), (503, "unavailable"));
+    gateway.line(&["its folder was removed"]).await;
+    is_ready(&gateway).await;
+    assert_eq!(gateway.send(&Message::new("after")).await.status, 200);
+    killed(gateway).await;
+
+    let gateway = ready(&config).await;
+    let again = gateway.send(&Message::new("after")).await;
+    assert_eq!(again.told(), (200, "duplicate"));
+}
+
+#[tokio::test]
 async fn a_disk_that_takes_nothing_answers_503_and_service_resumes_when_it_does() {
     let dir = tempfile::tempdir().unwrap();
     let upstream = Upstream::start().await;

@@ -1,9 +1,9 @@
 //! The journal's folder before the store opens it: made, locked, and looked
 //! through for what a crash has torn and what must not be opened.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 /// What became of a wish to own a folder.
@@ -48,7 +48,7 @@ impl Folder {
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Owned::Here(Self {
                 path: path.to_owned(),
-                _lock: lock,
+                lock,
             })),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(Owned::Elsewhere),
             Err(error) => Err(error.into()),
@@ -57,6 +57,15 @@ impl Folder {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether what is at its path is still what is owned, and was not removed or moved
+    /// away: then all that is written would be gone with the process.
+    pub(super) fn is_there(&self) -> bool {
+        let place = |metadata: Metadata| (metadata.dev(), metadata.ino());
+        let owned = self.lock.metadata().map(place);
+        let found = fs::metadata(self.path.join(LOCK)).map(place);
+        owned.is_ok_and(|owned| found.is_ok_and(|found| found == owned))
     }
 
     /// Cuts off what a crash left half written at the very end: how many bytes.

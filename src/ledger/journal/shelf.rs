@@ -17,6 +17,9 @@ pub(super) struct Shelf {
     slice: AtomicU64,
 }
 
+/// Why it is away while an order waits for too long.
+const STALLED: &str = "the journal's disk does not answer in time";
+
 /// Enough that an id stays at most an eighth of the retention longer on the disk,
 /// and few enough that an unknown one is looked for in few filters.
 const SLICES: u64 = 8;
@@ -53,14 +56,21 @@ impl Shelf {
         drop(open);
     }
 
-    /// An order has waited for too long.
+    /// An order has waited for too long. Told by the first of those who did.
     pub(super) fn stalls(&self) {
-        self.up.store(false, Ordering::Release);
+        if self.up.swap(false, Ordering::AcqRel) {
+            tracing::error!(
+                why = STALLED,
+                "the ledger's journal cannot be used; requests are refused until it can"
+            );
+        }
     }
 
     /// Orders are carried out.
     pub(super) fn goes_on(&self) {
-        self.up.store(true, Ordering::Release);
+        if !self.up.swap(true, Ordering::AcqRel) {
+            tracing::info!("the ledger's journal can be used again");
+        }
     }
 
     pub(super) fn up(&self) -> Result<(), LedgerAway> {
@@ -70,7 +80,7 @@ impl Shelf {
         match &*self.reading() {
             Err(away) => Err(away.clone()),
             Ok(_) => Err(LedgerAway {
-                reason: "the journal's disk does not answer in time".into(),
+                reason: STALLED.into(),
             }),
         }
     }

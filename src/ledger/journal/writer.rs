@@ -187,6 +187,11 @@ impl Writer {
             {
                 orders.push(order);
             }
+            if !self.folder.as_ref().is_some_and(Folder::is_there) {
+                // Made anew, as at a start.
+                self.folder = None;
+                return Err("its folder was removed".into());
+            }
             self.carry_out(orders)?;
             self.shelf.goes_on();
         }
