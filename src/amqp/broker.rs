@@ -1,6 +1,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -138,7 +139,22 @@ fn client(section: &mut Section<'_>) -> Option<Option<ClientCertificate>> {
             "a file with a private key in PEM form",
         );
     }
-    read.chain = chain?;
-    read.secret = Some(secret?);
+    let (chain, secret) = (chain?, secret?);
+    let provider = rustls::crypto::ring::default_provider();
+    if let Err(error) = CertifiedKey::from_der(chain.clone(), secret.clone_key(), &provider) {
+        // rustls speaks of the certificate's form here, never of key material.
+        let why = match error {
+            rustls::Error::InconsistentKeys(_) => "does not belong to the certificate".to_owned(),
+            error => format!("cannot be used with `cert`: {error}"),
+        };
+        let path = read.key.display();
+        key.error(
+            format!("names the file `{path}`, which {why}"),
+            "`key` is the private key of the first certificate in `cert`",
+        );
+        return None;
+    }
+    read.chain = chain;
+    read.secret = Some(secret);
     Some(Some(read))
 }

@@ -287,6 +287,10 @@ mod tests {
                 "`circuit_breaker.after` is not a key",
             ),
             (
+                &format!("type = 'http'\nurl = 'unix:/{}:/x'", "y".repeat(107)),
+                "`url` names a unix socket whose path is over 107 bytes",
+            ),
+            (
                 &format!("{HTTP}sign = 'short'"),
                 "`sign` holds a signing key",
             ),

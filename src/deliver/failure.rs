@@ -54,7 +54,7 @@ pub enum Reason {
     Busy,
     /// Its circuit is open.
     CircuitOpen,
-    /// The budget ended before anything was sent.
+    /// The budget ended, or the sender hung up, before anything was sent.
     Budget,
     /// Connecting was refused for as long as the event was held.
     ConnectRefused {
@@ -100,7 +100,9 @@ impl fmt::Display for Reason {
         match self {
             Reason::Busy => f.write_str("`max_in_flight` is reached"),
             Reason::CircuitOpen => f.write_str("the circuit is open"),
-            Reason::Budget => f.write_str("the budget ended before anything was sent"),
+            Reason::Budget => {
+                f.write_str("the budget ended, or the sender hung up, before anything was sent")
+            }
             Reason::ConnectRefused { held } if held.is_zero() => {
                 f.write_str("connecting was refused")
             }

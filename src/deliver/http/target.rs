@@ -24,6 +24,9 @@ pub(super) type Wrong = (String, &'static str);
 
 const FORM: &str = "as in `\"http://127.0.0.1:3000/hooks\"` or `\"unix:/run/app.sock:/hooks\"`";
 
+/// The kernel keeps the path of a unix socket in 108 bytes, with a zero at its end.
+const LONGEST_SOCKET: usize = 107;
+
 impl Target {
     /// Reads a target; a relative socket starts from `base`.
     pub(super) fn parse(text: &str, base: &Path) -> Result<Self, Wrong> {
@@ -48,10 +51,14 @@ impl Target {
         if path.contains('#') {
             return Err(fragment());
         }
-        Ok(Target::Unix {
-            socket: base.join(socket),
-            path,
-        })
+        let socket = base.join(socket);
+        if socket.as_os_str().len() > LONGEST_SOCKET {
+            return Err((
+                "names a unix socket whose path is over 107 bytes".into(),
+                FORM,
+            ));
+        }
+        Ok(Target::Unix { socket, path })
     }
 
     fn url(text: &str) -> Result<Self, Wrong> {

@@ -59,6 +59,31 @@ fn what_is_declared_fits_what_is_published_to() {
 }
 
 #[test]
+fn a_client_certificate_and_its_key_are_found_to_belong_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: String| std::fs::write(dir.path().join(name), text).unwrap();
+    let pair = || rcgen::generate_simple_self_signed(vec!["hookward".into()]).unwrap();
+    let (one, other) = (pair(), pair());
+    write("cert", one.cert.pem());
+    write("key", one.signing_key.serialize_pem());
+    write("stranger", other.signing_key.serialize_pem());
+    let at = |key: &str| {
+        let folder = dir.path().display();
+        format!(
+            "type = 'rabbitmq'\nurl = 'amqps://broker'\nqueue = 'q'\ncert = '{folder}/cert'\nkey = '{folder}/{key}'"
+        )
+    };
+    good(&at("key"));
+    let (config, problems) = read(&at("stranger"), SecretReader::Process);
+    assert_eq!(config, None);
+    assert!(
+        problems.contains("`key` names the file")
+            && problems.contains("does not belong to the certificate"),
+        "{problems}"
+    );
+}
+
+#[test]
 fn every_mistake_is_told_with_its_key() {
     for (text, told) in [
         ("", "has neither an `exchange` nor a `queue`"),
