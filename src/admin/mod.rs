@@ -195,7 +195,11 @@ async fn act<S: Subject>(subject: &S, action: Action) -> Response {
             match subject.forget(&source, &id, destination.as_deref()).await {
                 Ok(Forgotten::Done) => empty(StatusCode::NO_CONTENT),
                 Ok(Forgotten::Unknown) => {
-                    error(StatusCode::NOT_FOUND, "the ledger does not know this id")
+                    let told = match destination {
+                        None => "the ledger does not know this id",
+                        Some(_) => "the ledger knows no receipt of this destination for this id",
+                    };
+                    error(StatusCode::NOT_FOUND, told)
                 }
                 Ok(Forgotten::Running) => error(StatusCode::CONFLICT, "the id is running"),
                 Err(away) => ledger_away(&away),
@@ -302,13 +306,13 @@ fn parameter(query: &str, name: &str) -> Option<String> {
     })
 }
 
-/// Makes sure that a query says nothing but that: what would go unheard might have
-/// spared something.
+/// Makes sure that a query says nothing but that, and once: what would go unheard
+/// might have spared something.
 fn only(query: &str, name: &str) -> Result<(), Refused> {
-    let mut keys = query.split('&').filter(|pair| !pair.is_empty());
-    let known = keys.all(|pair| pair.split('=').next() == Some(name));
-    known.then_some(()).ok_or_else(|| {
-        let told = format!("the query may say `{name}=…` here, and nothing else");
+    let keys = || query.split('&').filter(|pair| !pair.is_empty());
+    let known = keys().all(|pair| pair.split('=').next() == Some(name));
+    (known && keys().count() <= 1).then_some(()).ok_or_else(|| {
+        let told = format!("the query may say `{name}=…` here, once, and nothing else");
         error(StatusCode::BAD_REQUEST, &told).into()
     })
 }

@@ -185,6 +185,7 @@ async fn an_id_is_percent_decoded_and_forgotten() {
         ("/ledger/other?since=2h", 404),
         ("/ledger/clerk?since=soon", 400),
         ("/ledger/clerk?since=2h&destination=billing", 400),
+        ("/ledger/clerk?since=1h&since=2h", 400),
         ("/ledger/clerk/m?destinatoin=billing", 400),
         ("/ledger/clerk/m?destination=billing&since=2h", 400),
         ("/ledger/clerk", 400),
