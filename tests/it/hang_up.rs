@@ -25,17 +25,24 @@ async fn gone(gateway: &Gateway) {
         .await;
 }
 
-#[tokio::test]
-async fn what_was_sent_whole_arrives_and_the_retry_is_a_duplicate() {
-    let upstream = Upstream::always(Reply::Held(200)).await;
+/// A message whose sender hung up while the service had it, which answers with this
+/// status when it is released.
+async fn hung_up_on(status: u16) -> (Upstream, Gateway, Message) {
+    let upstream = Upstream::always(Reply::Held(status)).await;
     let gateway = Gateway::start(&clerk_to(upstream.url())).await;
     let message = Message::new("msg_1");
     let mut connection = gateway.connect().await;
     connection.write(&message.seal().request("/clerk")).await;
     upstream.reached(1).await;
-
     drop(connection);
     gone(&gateway).await;
+    (upstream, gateway, message)
+}
+
+#[tokio::test]
+async fn what_was_sent_whole_arrives_and_the_retry_is_a_duplicate() {
+    let (upstream, gateway, message) = hung_up_on(200).await;
+
     upstream.release(1);
 
     assert_eq!(gateway.send(&message).await.status, 200);
@@ -110,16 +117,9 @@ async fn no_new_attempt_starts_after_the_budget() {
 
 #[tokio::test]
 async fn no_new_attempt_starts_once_the_sender_hung_up() {
-    // A 503 is tried once more, for a sender that waits.
-    let upstream = Upstream::always(Reply::Held(503)).await;
-    let gateway = Gateway::start(&clerk_to(upstream.url())).await;
-    let message = Message::new("msg_1");
-    let mut connection = gateway.connect().await;
-    connection.write(&message.seal().request("/clerk")).await;
-    upstream.reached(1).await;
+    // Which is tried once more, for a sender that waits.
+    let (upstream, gateway, _) = hung_up_on(503).await;
 
-    drop(connection);
-    gone(&gateway).await;
     upstream.release(10);
 
     ended(&gateway, "refused").await;
