@@ -387,6 +387,17 @@ mod tests {
             assert!(config.is_none());
             assert!(problems.contains(expected), "{expected} in:\n{problems}");
         }
+        // The key itself, in the place of its file.
+        let pem = one.signing_key.serialize_pem();
+        let (config, problems) = read(&text(&cert, &format!("''{pem}''")));
+        assert!(config.is_none());
+        assert!(
+            problems.contains("`server.tls.key` is not a path"),
+            "{problems}"
+        );
+        let line = pem.lines().nth(1).unwrap();
+        assert!(!problems.contains(line), "the key is told");
+
         let (config, problems) = read("[server.tls]\ncert = 'c'\nkei = 'k'");
         assert!(config.is_none());
         assert!(problems.contains("`server.tls.key` is missing"));

@@ -71,13 +71,23 @@ fn shown(name: &str) -> &str {
     }
 }
 
-/// A path, unless the name at its end begins as a key does.
+/// A path, unless it is rather a secret.
 fn shown_path(path: &Path) -> String {
-    let name = path.file_name().and_then(|name| name.to_str());
-    match name.is_some_and(is_key) {
+    match is_no_path(path) {
         true => HIDDEN.into(),
         false => path.display().to_string(),
     }
+}
+
+/// Whether what stands in the place of a path is rather a secret: a key, the text of a
+/// PEM file, or a URL, which may hold a password.
+pub(super) fn is_no_path(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let text = path.to_string_lossy();
+    name.is_some_and(is_key)
+        || text.contains(char::is_control)
+        || text.contains("-----BEGIN")
+        || text.contains("://")
 }
 
 /// A secret: where it is kept and, unless secrets were not to be read, its text
@@ -246,6 +256,8 @@ mod tests {
             "env:hidden/key=",
             "env:KEY=hidden",
             "file:whsec_hidden",
+            "file:redis://u:hidden@h/",
+            "file:-----BEGIN PRIVATE KEY-----\nhidden\n-----END PRIVATE KEY-----",
         ] {
             let refused = Secret::read(hidden, base, SecretReader::Process).unwrap_err();
             let skipped = Secret::read(hidden, base, SecretReader::Skip).unwrap();

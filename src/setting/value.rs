@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Entry;
+use super::secret::is_no_path;
 
 /// A value that can be read from the configuration.
 pub trait Setting: Sized {
@@ -162,7 +163,14 @@ impl Setting for PathBuf {
 
     fn read(entry: &Entry<'_>) -> Result<Self, String> {
         match entry.text() {
-            Some(text) if !text.trim().is_empty() => Ok(entry.base().join(text)),
+            Some(text) if !text.trim().is_empty() => {
+                let path = entry.base().join(text);
+                // Whoever speaks of a path shows it.
+                match is_no_path(&path) {
+                    true => Err("is not a path; it is not shown, as it may be a secret".into()),
+                    false => Ok(path),
+                }
+            }
             _ => Err("is not a path".into()),
         }
     }
