@@ -59,13 +59,20 @@ impl Folder {
         &self.path
     }
 
-    /// Whether what is at its path is still what is owned, and was not removed or moved
-    /// away: then all that is written would be gone with the process.
-    pub(super) fn is_there(&self) -> bool {
+    /// Whether it was removed or moved away: then nothing is at its path, or something
+    /// else, and all that is written would be gone with the process. A disk that cannot
+    /// tell is for the next write to find out; the lock is not let go for that.
+    pub(super) fn is_gone(&self) -> bool {
         let place = |metadata: Metadata| (metadata.dev(), metadata.ino());
         let owned = self.lock.metadata().map(place);
-        let found = fs::metadata(self.path.join(LOCK)).map(place);
-        owned.is_ok_and(|owned| found.is_ok_and(|found| found == owned))
+        match (owned, fs::metadata(self.path.join(LOCK)).map(place)) {
+            (Ok(owned), Ok(found)) => found != owned,
+            (_, Err(error)) => matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ),
+            (Err(_), Ok(_)) => false,
+        }
     }
 
     /// Cuts off what a crash left half written at the very end: how many bytes.

@@ -32,7 +32,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use self::shelf::Shelf;
+use self::shelf::{STALLED, Shelf};
 use self::slices::{Broken, Change};
 use self::writer::{Order, Progress, Writer};
 use super::claim::IdDigest;
@@ -240,6 +240,6 @@ type Answer = oneshot::Sender<Result<(), LedgerAway>>;
 
 fn slow() -> LedgerAway {
     LedgerAway {
-        reason: "the journal's disk does not answer in time".into(),
+        reason: STALLED.into(),
     }
 }

@@ -18,7 +18,7 @@ pub(super) struct Shelf {
 }
 
 /// Why it is away while an order waits for too long.
-const STALLED: &str = "the journal's disk does not answer in time";
+pub(super) const STALLED: &str = "the journal's disk does not answer in time";
 
 /// Enough that an id stays at most an eighth of the retention longer on the disk,
 /// and few enough that an unknown one is looked for in few filters.

@@ -187,7 +187,7 @@ impl Writer {
             {
                 orders.push(order);
             }
-            if !self.folder.as_ref().is_some_and(Folder::is_there) {
+            if self.folder.as_ref().is_none_or(Folder::is_gone) {
                 // Made anew, as at a start.
                 self.folder = None;
                 return Err("its folder was removed".into());
