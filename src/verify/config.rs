@@ -102,7 +102,8 @@ impl VerifyKeys {
 }
 
 fn opens(entry: &Entry<'_>) -> bool {
-    entry.text().is_some_and(|text| text.trim() == OPEN)
+    // To the letter: danger is spelled out.
+    entry.text().is_some_and(|text| text == OPEN)
 }
 
 /// The keys of a source so far.
@@ -296,6 +297,7 @@ mod tests {
         for text in [
             format!("secrets = ['{KEY}', 'dangerously-unverified']"),
             "secrets = ['dangerously-unverified', 'dangerously-unverified']".to_owned(),
+            "secrets = ' dangerously-unverified '".to_owned(),
             "secrets = { secret = 'dangerously-unverified' }".to_owned(),
             "secrets = 'dangerously_unverified'".to_owned(),
             "secrets = []".to_owned(),
