@@ -164,7 +164,7 @@ impl Ids {
             unreachable!("the id is new");
         };
         reservation.accept(&self.destination, self.now);
-        let settled = reservation.settle(true, Ok(Answer::Delivered), self.now);
+        let settled = reservation.settle(true, Some(Ok(Answer::Delivered)), self.now);
         assert_eq!(settled.now_or_never(), Some(Ok(())));
     }
 }

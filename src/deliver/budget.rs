@@ -29,6 +29,11 @@ impl Budget<'_> {
         now >= self.deadline || self.hung_up.is_told()
     }
 
+    /// Whether the sender's hanging up ended it before its time.
+    pub fn is_cut_short(&self, now: Instant) -> bool {
+        now < self.deadline && self.hung_up.is_told()
+    }
+
     /// Waits for `work` until the budget ends; then `None`.
     pub(super) async fn bound<F: Future>(&self, work: F) -> Option<F::Output> {
         tokio::select! {
@@ -101,9 +106,12 @@ mod tests {
         let budget = minutes(&hung_up);
         let mut waiting = pin!(budget.bound(pending::<()>()));
         assert!(waiting.as_mut().now_or_never().is_none());
+        assert!(!budget.is_cut_short(Instant::now()));
         hung_up.tell();
         assert_eq!(waiting.now_or_never(), Some(None));
         assert!(budget.has_ended(Instant::now()));
+        assert!(budget.is_cut_short(Instant::now()));
+        assert!(!budget.is_cut_short(budget.deadline));
     }
 
     #[tokio::test]

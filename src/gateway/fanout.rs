@@ -89,14 +89,10 @@ impl Fanout<'_> {
     }
 
     async fn attempt(&self, number: usize) -> Ended {
-        let budget = Budget {
-            deadline: self.deadline,
-            hung_up: &self.trace.hung_up,
-        };
         let destination = &self.target(number).destination;
         Ended {
             number,
-            result: destination.deliver(self.event, budget).await,
+            result: destination.deliver(self.event, self.budget()).await,
         }
     }
 
@@ -140,15 +136,26 @@ impl Fanout<'_> {
         }
     }
 
+    /// Settles the id. What was broken off because its sender hung up is no outcome
+    /// for those who wait with the same id: each has a sender that did not.
     async fn settle(&self, reservation: Option<Reservation<Outcome>>, outcome: Outcome) -> Outcome {
         if let Some(reservation) = reservation {
             let now = self.gateway.shared.clock.now();
+            let broken_off = outcome.is_err() && self.budget().is_cut_short(Instant::now());
+            let told = (!broken_off).then(|| outcome.clone());
             reservation
-                .settle(outcome.is_ok(), outcome.clone(), now)
+                .settle(outcome.is_ok(), told, now)
                 .await
                 .map_err(|_| Refusal::LedgerAway)?;
         }
         outcome
+    }
+
+    fn budget(&self) -> Budget<'_> {
+        Budget {
+            deadline: self.deadline,
+            hung_up: &self.trace.hung_up,
+        }
     }
 
     fn target(&self, number: usize) -> &Target {

@@ -173,7 +173,8 @@ impl<A> Reservation<A> {
 
     /// Ends the run. With `delivered` the id is a duplicate from now on, else it
     /// stays as it was but for the receipts of this run; of an id without any
-    /// is known that it failed. Whoever waits is told `answer`.
+    /// is known that it failed. Whoever waits is told `answer`, and without one
+    /// asks again: the turn is theirs.
     ///
     /// # Errors
     /// When the store could not keep it. The id is free then, but counts as
@@ -181,7 +182,7 @@ impl<A> Reservation<A> {
     pub async fn settle(
         mut self,
         delivered: bool,
-        answer: A,
+        answer: Option<A>,
         now: SystemTime,
     ) -> Result<(), LedgerAway>
     where
@@ -194,7 +195,7 @@ impl<A> Reservation<A> {
             self.writing = record.map(Box::new);
             let receipts = self.writing.as_deref().filter(|r| !r.is_failed());
             let shared = self.ledger.store.shared();
-            if let Some(redis) = shared {
+            if let (Some(redis), Some(answer)) = (shared, &answer) {
                 redis.tell(self.id, answer.write());
             }
             // Boxed, so that memory does not carry its size.
@@ -212,7 +213,7 @@ impl<A> Reservation<A> {
             self.ledger.end(self.id, record);
         }
         self.settled = true;
-        self.run.finish(Some(answer));
+        self.run.finish(answer);
         Ok(())
     }
 

@@ -25,6 +25,15 @@ async fn gone(gateway: &Gateway) {
         .await;
 }
 
+/// Until a request with the id of one that runs waits for that.
+async fn waits(gateway: &Gateway) {
+    gateway
+        .metrics_until("the retry to wait", |metrics| {
+            metrics.value("hookward_in_flight", &[]) >= 2.0
+        })
+        .await;
+}
+
 /// A message whose sender hung up while the service had it, which answers with this
 /// status when it is released.
 async fn hung_up_on(status: u16) -> (Upstream, Gateway, Message) {
@@ -62,16 +71,35 @@ async fn a_retry_that_overtakes_the_first_is_told_its_outcome() {
 
     let mut second = gateway.connect().await;
     second.write(&message.seal().request("/clerk")).await;
-    gateway
-        .metrics_until("the retry to wait", |metrics| {
-            metrics.value("hookward_in_flight", &[]) >= 1.0
-                && metrics.value("hookward_connections", &[]) == 1.0
-        })
-        .await;
+    waits(&gateway).await;
     upstream.release(1);
 
     assert_eq!(second.answer().await.status, 200);
     assert_eq!(upstream.count(), 1);
+}
+
+#[tokio::test]
+async fn a_retry_that_waited_is_tried_itself_when_the_first_is_given_up() {
+    let upstream = Upstream::sequence(vec![Reply::Held(503), Reply::Status(200)]).await;
+    let gateway = Gateway::start(&clerk_to(upstream.url())).await;
+    let message = Message::new("msg_1");
+    let mut first = gateway.connect().await;
+    first.write(&message.seal().request("/clerk")).await;
+    upstream.reached(1).await;
+    let mut second = gateway.connect().await;
+    second.write(&message.seal().request("/clerk")).await;
+    waits(&gateway).await;
+
+    drop(first);
+    gateway
+        .metrics_until("the first to be gone", |metrics| {
+            metrics.value("hookward_connections", &[]) == 1.0
+        })
+        .await;
+    upstream.release(1);
+
+    assert_eq!(second.answer().await.told(), (200, "delivered"));
+    assert_eq!(upstream.count(), 2);
 }
 
 #[tokio::test]

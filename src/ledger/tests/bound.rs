@@ -219,7 +219,7 @@ fn a_smaller_ledger_keeps_the_newest() {
     assert_eq!(known(&ledger, 900..1000), 100);
     assert_eq!((metrics.entries.get(), metrics.evictions.get()), (100, 900));
     running.accept(&"billing".into(), at(1000));
-    now(running.settle(true, 200, at(1000))).unwrap();
+    now(running.settle(true, Some(200), at(1000))).unwrap();
     deliver(
         &ledger,
         Claim {

@@ -17,7 +17,7 @@ fn a_look_tells_how_far_an_id_is() {
         })
     };
     assert_eq!(look(), expected(LookState::Running, &[("billing", 2)]));
-    now(reservation.settle(false, 502, at(3))).unwrap();
+    now(reservation.settle(false, Some(502), at(3))).unwrap();
     assert_eq!(look(), expected(LookState::Partly, &[("billing", 2)]));
     settle(
         &ledger,

@@ -111,7 +111,7 @@ fn settle(ledger: &Arc<Ledger<u32>>, claim: Claim, accepted: &[&str], delivered:
     for &destination in accepted {
         reservation.accept(&destination.into(), time);
     }
-    now(reservation.settle(delivered, 200, time)).unwrap();
+    now(reservation.settle(delivered, Some(200), time)).unwrap();
 }
 
 fn deliver(ledger: &Arc<Ledger<u32>>, claim: Claim) {
@@ -185,7 +185,7 @@ fn a_retry_of_a_partly_delivered_id_lacks_only_the_receipts_it_lacks() {
     assert!(!retry.body_changed() && !retry.is_resend());
     retry.accept(&"audit".into(), at(5));
     assert!(retry.has_receipt("audit"));
-    now(retry.settle(true, 200, at(5))).unwrap();
+    now(retry.settle(true, Some(200), at(5))).unwrap();
     assert!(is_duplicate(&reserve(&ledger, claim("m"))));
 }
 
@@ -201,7 +201,7 @@ fn a_partly_delivered_id_runs_with_another_body_and_says_so() {
     assert!(retry.body_changed());
     assert!(retry.has_receipt("billing"));
     retry.accept(&"audit".into(), at(1));
-    now(retry.settle(true, 200, at(1))).unwrap();
+    now(retry.settle(true, Some(200), at(1))).unwrap();
     assert!(is_duplicate(&reserve(&ledger, other)));
     assert!(matches!(
         reserve(&ledger, claim("m")),
@@ -226,7 +226,7 @@ fn an_id_that_failed_is_known_as_that_and_runs_again() {
     let changed = run(&ledger, other_body.clone());
     assert!(changed.body_changed());
     changed.accept(&"billing".into(), at(1_005));
-    now(changed.settle(true, 1, at(1_005))).unwrap();
+    now(changed.settle(true, Some(1), at(1_005))).unwrap();
     let look = told(&ledger, "clerk", "m").unwrap();
     assert_eq!(look.first, Some(at(1_005)), "not when it failed");
     assert!(is_duplicate(&reserve(&ledger, other_body)));
@@ -259,7 +259,7 @@ fn a_reservation_lost_in_a_panic_frees_the_id() {
 #[test]
 fn a_settle_that_is_never_awaited_frees_the_id() {
     let ledger = small();
-    drop(run(&ledger, claim("m")).settle(true, 200, at(0)));
+    drop(run(&ledger, claim("m")).settle(true, Some(200), at(0)));
     drop(run(&ledger, claim("m")));
 }
 
@@ -280,7 +280,7 @@ fn a_waiter_that_looks_after_the_end_is_told_too() {
     let ledger = small();
     let reservation = run(&ledger, claim("m"));
     let waiter = wait(&ledger, claim("m"));
-    now(reservation.settle(false, 502, at(1))).unwrap();
+    now(reservation.settle(false, Some(502), at(1))).unwrap();
     assert_eq!(now(waiter.outcome()), Some(502));
 }
 
@@ -293,7 +293,7 @@ fn a_waiter_that_waits_already_is_woken_by_the_end() {
         let mut context = Context::from_waker(Waker::noop());
         assert_eq!(outcome.as_mut().poll(&mut context), Poll::Pending);
         match answer {
-            Some(answer) => now(reservation.settle(true, answer, at(1))).unwrap(),
+            Some(answer) => now(reservation.settle(true, Some(answer), at(1))).unwrap(),
             None => drop(reservation),
         }
         assert_eq!(outcome.as_mut().poll(&mut context), Poll::Ready(answer));
@@ -318,7 +318,11 @@ async fn of_a_hundred_claims_on_one_id_one_runs_and_all_are_told_the_same() {
         }
     }
     assert_eq!((running.len(), waiting.len()), (1, 99));
-    running.remove(0).settle(true, 200, at(1)).await.unwrap();
+    running
+        .remove(0)
+        .settle(true, Some(200), at(1))
+        .await
+        .unwrap();
     for waiter in waiting {
         assert_eq!(waiter.await.unwrap(), Some(200));
     }

@@ -262,7 +262,8 @@ impl Model {
         let delivered = settled == Some(true);
         match settled {
             Some(delivered) => {
-                done(reservation.settle(delivered, u32::from(delivered), at(self.now))).unwrap();
+                done(reservation.settle(delivered, Some(u32::from(delivered)), at(self.now)))
+                    .unwrap();
             }
             None => drop(reservation),
         }

@@ -178,10 +178,25 @@ fn who_waits_on_another_replica_is_told_the_outcome() {
     let look = done(two.lookup("clerk", "m")).unwrap().unwrap();
     assert_eq!(look.state, LookState::Running);
     assert_eq!(done(two.forget("clerk", "m", None)), Ok(Forgotten::Running));
-    done(reservation.settle(false, 502, at(1))).unwrap();
+    done(reservation.settle(false, Some(502), at(1))).unwrap();
     assert_eq!(done(waiter.outcome()), Some(502));
     assert_eq!(done(second.outcome()), Some(502));
     drop(running(&two, claim("m")));
+}
+
+#[test]
+fn who_waits_on_another_replica_for_what_has_no_answer_may_run_it() {
+    let Some([one, two]) = two_replicas() else {
+        return;
+    };
+    let reservation = running(&one, claim("m"));
+    reservation.accept(&"billing".into(), at(1));
+    let Reserved::Running(waiter) = claimed(&two, claim("m")) else {
+        panic!("does not wait")
+    };
+    done(reservation.settle(false, None, at(1))).unwrap();
+    assert_eq!(done(waiter.outcome()), None);
+    assert!(running(&two, claim("m")).has_receipt("billing"));
 }
 
 #[test]
@@ -211,8 +226,8 @@ fn a_run_whose_lease_was_taken_away_loses_no_receipt() {
     let second = running(&other, claim("m"));
     first.accept(&"billing".into(), at(1));
     second.accept(&"audit".into(), at(2));
-    done(first.settle(false, 502, at(3))).unwrap();
-    done(second.settle(true, 200, at(3))).unwrap();
+    done(first.settle(false, Some(502), at(3))).unwrap();
+    done(second.settle(true, Some(200), at(3))).unwrap();
     let look = done(one.lookup("clerk", "m")).unwrap().unwrap();
     assert_eq!(look.state, LookState::Delivered);
     let mut told: Vec<_> = look.destinations.iter().map(|(d, _)| &**d).collect();
@@ -228,7 +243,7 @@ fn a_resend_on_one_replica_is_no_second_one_on_the_other() {
     };
     let first = running(&one, claim("m"));
     first.accept(&"billing".into(), at(0));
-    done(first.settle(true, 200, at(0))).unwrap();
+    done(first.settle(true, Some(200), at(0))).unwrap();
     let resend = running(&two, resend(70, 70));
     assert!(resend.is_resend() && !resend.has_receipt("billing"));
     assert!(matches!(
@@ -236,7 +251,7 @@ fn a_resend_on_one_replica_is_no_second_one_on_the_other() {
         Reserved::Running(_)
     ));
     resend.accept(&"billing".into(), at(71));
-    done(resend.settle(true, 200, at(71))).unwrap();
+    done(resend.settle(true, Some(200), at(71))).unwrap();
     assert!(is_duplicate(&claimed(&one, super::resend(71, 72))));
     assert!(is_duplicate(&claimed(&one, claim("m"))));
 }

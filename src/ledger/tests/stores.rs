@@ -125,7 +125,7 @@ fn deliver_to(ledger: &Arc<Ledger<u32>>, claim: Claim, accepted: &[&str], delive
     for &destination in accepted {
         reservation.accept(&destination.into(), time);
     }
-    done(reservation.settle(delivered, 200, time)).unwrap();
+    done(reservation.settle(delivered, Some(200), time)).unwrap();
 }
 
 fn is_known(ledger: &Arc<Ledger<u32>>, id: &str) -> bool {
@@ -289,7 +289,7 @@ fn a_receipt_that_could_not_be_kept_is_no_success_until_it_is() {
     let waiter = wait(&ledger, claim("m"));
     reservation.accept(&"billing".into(), at(1));
     store.set_fails(true);
-    done(reservation.settle(true, 200, at(1))).unwrap_err();
+    done(reservation.settle(true, Some(200), at(1))).unwrap_err();
     assert_eq!(done(waiter.outcome()), None, "whoever waits asks again");
     done(ledger.reserve(claim("m"))).unwrap_err();
     let look = done(ledger.lookup("clerk", "m")).unwrap().unwrap();
@@ -307,7 +307,7 @@ fn what_is_owed_is_written_when_the_store_is_back() {
     let reservation = run_on(&ledger, claim("m"));
     reservation.accept(&"billing".into(), at(1));
     store.set_fails(true);
-    done(reservation.settle(false, 502, at(1))).unwrap_err();
+    done(reservation.settle(false, Some(502), at(1))).unwrap_err();
     done(ledger.upkeep());
     assert_eq!(store.count(), 0);
     store.set_fails(false);
@@ -322,7 +322,7 @@ fn a_settle_that_is_broken_off_keeps_its_receipts_and_owes_them() {
     let reservation = run_on(&ledger, claim("m"));
     reservation.accept(&"billing".into(), at(1));
     store.hold();
-    let mut settling = Box::pin(reservation.settle(true, 200, at(1)));
+    let mut settling = Box::pin(reservation.settle(true, Some(200), at(1)));
     let mut context = Context::from_waker(Waker::noop());
     assert!(settling.as_mut().poll(&mut context).is_pending());
     drop(settling);
