@@ -4,7 +4,7 @@ use std::hash::Hash;
 use figment::value::{Dict, Value};
 
 use super::read::at;
-use super::{AdminConfig, Route, Source, queues};
+use super::{AdminConfig, Route, Source, places, queues};
 use crate::deliver::{DestinationConfig, KindConfig};
 use crate::ledger::LedgerConfig;
 use crate::listen::{Address, ServerConfig};
@@ -40,6 +40,7 @@ pub(super) fn whole(whole: &Whole<'_>) {
     }
     queues::check(whole);
     files(whole);
+    places::check(whole);
     timeouts(whole);
     for route in whole.routes {
         promise(whole, route);
@@ -59,7 +60,7 @@ impl Whole<'_> {
             .filter_map(|(_, source)| source.as_ref())
     }
 
-    fn destinations(&self) -> impl Iterator<Item = &DestinationConfig> {
+    pub(super) fn destinations(&self) -> impl Iterator<Item = &DestinationConfig> {
         self.destinations
             .iter()
             .filter_map(|(_, read)| read.as_ref())

@@ -14,6 +14,7 @@ mod document;
 mod environment;
 mod load;
 mod log;
+mod places;
 mod queues;
 mod read;
 mod summary;
