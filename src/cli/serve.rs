@@ -11,7 +11,7 @@ use super::print::{Complaint, Exit, Print};
 use crate::app::{App, Control, Ended, StartError, Written};
 use crate::config::{Arguments, Config, Origin};
 use crate::observe::Logs;
-use crate::setting::SecretReader;
+use crate::setting::{Name, SecretReader};
 use crate::verify::VerifyKeys;
 
 /// Run the gateway
@@ -29,8 +29,9 @@ pub(super) struct Serve {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["sources", "to", "listen"])]
     config: Option<PathBuf>,
     /// Without a file: a source and where its signing key is kept; once for each
-    #[arg(long = "source", value_name = "NAME=REF", value_parser = source, requires = "to")]
-    sources: Vec<(String, String)>,
+    // Taken apart later: clap would print a key that stands where `NAME=` is missing.
+    #[arg(long = "source", value_name = "NAME=REF", requires = "to")]
+    sources: Vec<String>,
     /// Without a file: the service that every event goes to
     #[arg(long, value_name = "URL", requires = "sources")]
     to: Option<String>,
@@ -44,7 +45,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl Serve {
     pub(super) fn run(self, print: &mut Print<'_>) -> Result<Exit, Complaint> {
-        let written = self.written();
+        let written = self.written()?;
         let (config, warnings) = written.load()?;
         print.problems(&warnings);
         // Dropped last: what is logged while the rest is dropped is written too.
@@ -60,19 +61,21 @@ impl Serve {
         ended
     }
 
-    fn written(self) -> Written {
+    fn written(self) -> Result<Written, Complaint> {
         let origin = Origin::new(self.config, SecretReader::Process);
-        match self.to {
-            Some(to) => Written::Arguments(
-                Arguments {
-                    sources: self.sources,
-                    to,
-                    listen: self.listen,
-                },
-                origin,
-            ),
-            None => Written::File(origin),
-        }
+        let Some(to) = self.to else {
+            return Ok(Written::File(origin));
+        };
+        let arguments = Arguments {
+            sources: self
+                .sources
+                .iter()
+                .map(|text| source(text))
+                .collect::<Result<_, _>>()?,
+            to,
+            listen: self.listen,
+        };
+        Ok(Written::Arguments(arguments, origin))
     }
 }
 
@@ -196,11 +199,19 @@ impl Lines {
     }
 }
 
-fn source(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, reference)) => Ok((name.to_owned(), reference.to_owned())),
-        None => Err("a source is written NAME=REF, as in clerk=env:CLERK_SECRET".into()),
+/// A name, and where its signing key is kept. What is not a name may be a key, and is
+/// not shown.
+fn source(text: &str) -> Result<(String, String), Complaint> {
+    let (name, reference) = text.split_once('=').ok_or_else(|| {
+        Complaint::usage("`--source` holds no `=`")
+            .hint("a source is written NAME=REF, as in `--source clerk=env:CLERK_SECRET`")
+    })?;
+    if Name::parse(name).is_none() {
+        return Err(
+            Complaint::usage("`--source` does not begin with a name and `=`").hint(Name::FORM),
+        );
     }
+    Ok((name.to_owned(), reference.to_owned()))
 }
 
 #[cfg(test)]

@@ -141,6 +141,21 @@ fn the_demo_goes_as_promised() {
 }
 
 #[test]
+fn a_key_where_the_name_of_a_source_belongs_is_not_shown() {
+    for given in [
+        "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
+        "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDAA==",
+        "C2FVsBQIhrscChlQIMV+b5sSYspob7oDAAA=",
+    ] {
+        let ran = hookward(&["serve", "--source", given, "--to", "http://127.0.0.1:1"]);
+        assert_eq!(ran.exit.code(), 64);
+        assert!(ran.err.starts_with("error: `--source` "), "{}", ran.err);
+        assert!(ran.err.contains("\nhint: "), "{}", ran.err);
+        assert!(!ran.err.contains("C2FV"), "{}", ran.err);
+    }
+}
+
+#[test]
 fn serve_refuses_a_bad_configuration_and_mixed_set_ups() {
     let (_dir, path) = file("hookward.toml", "nonsense = 1");
     let path = path.to_str().unwrap();
