@@ -69,7 +69,7 @@ impl Send {
     pub(super) fn run(self, print: &mut Print<'_>) -> Result<Exit, Complaint> {
         let target = Target::parse(&self.url)
             .map_err(|problem| Complaint::usage(format!("`URL` {problem}")))?;
-        let signer = Signer::new(&self.secret, self.family)?;
+        let signer = Signer::told(&self.secret, self.family, print)?;
         let client = Client::new(target, TIMEOUT, self.ca.as_deref())?;
         let body = match &self.event_type {
             Some(event_type) => self.made_body(event_type)?,

@@ -37,7 +37,7 @@ pub(super) struct Sign {
 
 impl Sign {
     pub(super) fn run(self, print: &mut Print<'_>) -> Result<Exit, Complaint> {
-        let signer = Signer::new(&self.secret, self.family)?;
+        let signer = Signer::told(&self.secret, self.family, print)?;
         let id = self.id.unwrap_or_else(signing::new_id);
         let body = body::read(self.body.as_ref(), print)?;
         let timestamp = match self.timestamp {

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use http::{HeaderName, HeaderValue};
 
-use super::print::Complaint;
+use super::print::{Complaint, Print};
 use crate::key::{self, MOST_SIGNATURES, Scheme, SigningKey};
 use crate::message::{EventType, Family, MessageId, Timestamp};
 use crate::setting::{Secret, SecretReader};
@@ -36,6 +36,17 @@ impl Signer {
         Ok(Self { keys, family })
     }
 
+    /// The same, warning of a short key.
+    pub(super) fn told(
+        reference: &str,
+        family: Family,
+        print: &mut Print<'_>,
+    ) -> Result<Self, Complaint> {
+        let signer = Self::new(reference, family)?;
+        warn_of_short(&signer.keys, print);
+        Ok(signer)
+    }
+
     /// The three headers of a message, in the order senders write them.
     pub(super) fn headers(
         &self,
@@ -65,6 +76,17 @@ pub(super) fn keys(secret: &Secret) -> Result<Vec<SigningKey>, Complaint> {
             key::FORM
         ))
     })
+}
+
+/// Warns of a key, given as `--secret`, that the server takes with a warning too.
+pub(super) fn warn_of_short(keys: &[SigningKey], print: &mut Print<'_>) {
+    if keys.iter().any(SigningKey::is_short) {
+        print.note(format_args!(
+            "warning: `--secret` holds a signing key shorter than {} bytes\nhint: {}",
+            key::SHORT,
+            key::LONGER
+        ));
+    }
 }
 
 /// The secret that `reference` names, given as `argument`.

@@ -48,7 +48,7 @@ pub(super) struct Verify {
 impl Verify {
     pub(super) fn run(self, print: &mut Print<'_>) -> Result<Exit, Complaint> {
         let secret = signing::secret("--secret", &self.secret)?;
-        let config = self.config(&secret)?;
+        let config = self.config(&secret, print)?;
         let metrics = Metrics::new()
             .map_err(|error| Complaint::failed(format!("cannot prepare the check: {error}")))?;
         let verifier = Verifier::new(&config, |key| metrics.key("verify", key));
@@ -76,13 +76,14 @@ impl Verify {
         Ok(Exit::No)
     }
 
-    fn config(&self, secret: &Secret) -> Result<VerifyConfig, Complaint> {
+    fn config(&self, secret: &Secret, print: &mut Print<'_>) -> Result<VerifyConfig, Complaint> {
         let named = |(index, key): (usize, _)| NamedKey {
             name: (index + 1).to_string().into(),
             source: secret.source().clone(),
             keys: vec![key],
         };
         let keys = signing::keys(secret)?;
+        signing::warn_of_short(&keys, print);
         let tolerance = self.tolerance.unwrap_or(OffOr::On(TOLERANCE));
         Ok(VerifyConfig {
             keys: VerifyKeys::Keys(keys.into_iter().enumerate().map(named).collect()),

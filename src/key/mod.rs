@@ -86,6 +86,9 @@ pub const MOST_SIGNATURES: usize = 16;
 pub const SHORTEST: usize = 16;
 /// A symmetric key shorter than this is warned about: Standard Webhooks asks for 24 to 64 (bytes).
 pub const SHORT: usize = 24;
+/// The way out for who has such a one, for hints.
+pub const LONGER: &str =
+    "Standard Webhooks asks for 24 to 64 random bytes: let the sender make a new one";
 
 /// Base64 as vendors print it: padding or none. Bits past the last whole byte
 /// may be set, because the vendors' own libraries (JavaScript, Python, Go) drop

@@ -154,7 +154,7 @@ impl Reading {
         if keys.iter().any(SigningKey::is_short) {
             entry.warn(
                 format!("holds a signing key shorter than {} bytes", key::SHORT),
-                "Standard Webhooks asks for 24 to 64 random bytes: let the sender make a new one",
+                key::LONGER,
             );
         }
         let source = secret.source();

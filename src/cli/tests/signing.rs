@@ -39,6 +39,28 @@ fn sign_takes_only_ids_and_timestamps_that_a_gateway_takes() {
 }
 
 #[test]
+fn a_short_key_is_warned_of_beside_what_is_printed() {
+    let short = "whsec_MDEyMzQ1Njc4OTAxMjM0NQ==";
+    let (_dir, body) = file("body", "{}");
+    let body = body.to_str().unwrap();
+    let warning = "warning: `--secret` holds a signing key shorter than 24 bytes\nhint: ";
+    let signed = hookward(&["sign", "--secret", short, body]);
+    assert_eq!(signed.exit, Exit::Yes);
+    assert!(signed.err.starts_with(warning), "{}", signed.err);
+    assert_eq!(signed.out.lines().count(), 3);
+    let mut args = vec!["verify", "--secret", short, body];
+    args.extend(signed.out.lines().flat_map(|line| ["--header", line]));
+    let verified = hookward(&args);
+    assert_eq!(verified.out, "valid\n");
+    assert!(verified.err.starts_with(warning), "{}", verified.err);
+    assert!(
+        !hookward(&["sign", "--secret", KEY, body])
+            .err
+            .contains("short")
+    );
+}
+
+#[test]
 fn a_body_that_is_not_there_is_bad_usage() {
     let ran = hookward(&["sign", "--secret", KEY, "/no/such/body"]);
     assert_eq!(ran.exit.code(), 64);
