@@ -21,6 +21,7 @@ pub enum SecretSource {
 impl SecretSource {
     /// Reads a reference as it is written; `base` is the folder relative paths start from.
     pub fn parse(text: &str, base: &Path) -> Self {
+        let text = text.trim();
         if let Some(name) = text.strip_prefix("env:") {
             SecretSource::Env(name.trim().to_owned())
         } else if let Some(path) = text.strip_prefix("file:") {
@@ -277,6 +278,14 @@ mod tests {
             "env:clerk-signing.secret_2"
         );
         assert_eq!(kept("env:CLERK_SIGNING_SECRET"), "env:CLERK_SIGNING_SECRET");
+    }
+
+    #[test]
+    fn white_space_around_a_reference_is_dropped() {
+        let base = Path::new("/");
+        let kept = |text| SecretSource::parse(text, base);
+        assert_eq!(kept(" env:KEY\n"), SecretSource::Env("KEY".into()));
+        assert_eq!(kept("\tfile: key "), SecretSource::File("/key".into()));
     }
 
     #[test]
