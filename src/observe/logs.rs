@@ -101,8 +101,9 @@ impl Logs {
     }
 }
 
-/// A filter for hookward's own targets; everything else stays at `warn`, and lapin,
-/// which would write out whole messages that came back, bodies too, at nothing.
+/// A filter for hookward's own targets; everything else goes no further than `warn`,
+/// and lapin, which would write out whole messages that came back, bodies too, stays
+/// at nothing.
 fn filter(directives: &str) -> Result<EnvFilter, String> {
     let bad = || {
         "the log filter is neither a level (`error`, `warn`, `info`, `debug`, `trace`, `off`) nor directives as in `hookward::deliver=debug`"
@@ -114,20 +115,35 @@ fn filter(directives: &str) -> Result<EnvFilter, String> {
         .map(str::trim)
         .filter(|d| !d.is_empty())
     {
-        let own = if directive.starts_with("hookward") {
+        let directive = if directive.starts_with("hookward") {
             directive.to_owned()
-        } else if directive.contains(['=', ':', '[']) {
-            return Err(bad());
-        } else {
-            let level = directive.to_ascii_lowercase();
-            if !["error", "warn", "info", "debug", "trace", "off"].contains(&level.as_str()) {
-                return Err(bad());
+        } else if let Some((target, wanted)) = directive.split_once('=') {
+            let level = level(wanted)
+                .filter(|_| is_target(target))
+                .ok_or_else(bad)?;
+            match level {
+                _ if target.starts_with("lapin") => continue,
+                "info" | "debug" | "trace" => format!("{target}=warn"),
+                level => format!("{target}={level}"),
             }
-            format!("hookward={level}")
+        } else {
+            format!("hookward={}", level(directive).ok_or_else(bad)?)
         };
-        filter = filter.add_directive(own.parse().map_err(|_| bad())?);
+        filter = filter.add_directive(directive.parse().map_err(|_| bad())?);
     }
     Ok(filter)
+}
+
+/// The level of that name, in small letters or large.
+fn level(name: &str) -> Option<&'static str> {
+    let mut levels = ["error", "warn", "info", "debug", "trace", "off"].into_iter();
+    levels.find(|level| level.eq_ignore_ascii_case(name))
+}
+
+/// Whether it may be the target of another crate.
+fn is_target(name: &str) -> bool {
+    let of_a_path = |letter: char| letter.is_ascii_alphanumeric() || "_-:".contains(letter);
+    !name.is_empty() && name.chars().all(of_a_path)
 }
 
 #[cfg(test)]
@@ -141,7 +157,13 @@ mod tests {
             "hookward=debug,lapin=off,warn"
         );
         assert!(filter("hookward::deliver=trace,info").is_ok());
-        for bad in ["loud", "hyper=trace", "hookward=loud"] {
+        assert_eq!(
+            filter("INFO,hyper=trace,rustls::client=off,lapin=trace,lapin::channel=debug")
+                .unwrap()
+                .to_string(),
+            "rustls::client=off,hookward=info,lapin=off,hyper=warn,warn"
+        );
+        for bad in ["loud", "hyper=loud", "=info", "a b=info", "hookward=loud"] {
             assert!(filter(bad).is_err(), "{bad}");
         }
     }
