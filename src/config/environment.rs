@@ -118,7 +118,7 @@ impl Provider for Variable {
 }
 
 /// The keys that `parts` name: those the file has, where it has them with `-`
-/// for `_` or in capitals; else as they are.
+/// for `_` or in capitals; else as they are, and headers with `-`.
 fn reach(name: &str, parts: &[String], file: &Dict) -> Result<Vec<String>, Box<Problem>> {
     const WHOLE: &str = "a list is set as a whole, as in `[\"a\", \"b\"]`";
     if parts[0] == "routes" {
@@ -134,6 +134,7 @@ fn reach(name: &str, parts: &[String], file: &Dict) -> Result<Vec<String>, Box<P
         let known = table.into_iter().flat_map(|table| table.keys());
         let known: Vec<&String> = known.filter(|key| spelt(key) == *part).collect();
         let key = match known.as_slice() {
+            [] if is_header(&keys) => part.replace('_', "-"),
             [] => part.clone(),
             [one] => (*one).clone(),
             [one, other, ..] => {
@@ -157,6 +158,11 @@ fn reach(name: &str, parts: &[String], file: &Dict) -> Result<Vec<String>, Box<P
         };
     }
     Ok(keys)
+}
+
+/// Whether what comes behind these keys is the name of a header.
+fn is_header(keys: &[String]) -> bool {
+    matches!(keys, [destinations, _, headers] if destinations == "destinations" && headers == "headers")
 }
 
 fn spelt(key: &str) -> String {

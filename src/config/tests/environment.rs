@@ -1,4 +1,5 @@
 use super::*;
+use crate::deliver::KindConfig;
 
 #[test]
 fn beats_the_file() {
@@ -24,6 +25,22 @@ fn reaches_names_with_a_dash() {
         told.contains("names `sources.my-source` as well as `sources.my_source`"),
         "{told}"
     );
+}
+
+#[test]
+fn names_a_header_with_dashes_unless_the_file_has_it_otherwise() {
+    let text = format!("{SMALL}[destinations.app.headers]\nx_old = 'a'\n");
+    let variables = [
+        ("HOOKWARD_DESTINATIONS__APP__HEADERS__X_NEW", "b"),
+        ("HOOKWARD_DESTINATIONS__APP__HEADERS__X_OLD", "c"),
+    ];
+    let config = taken(load_with(&text, &variables));
+    let KindConfig::Http(http) = &config.destinations[0].kind else {
+        panic!("it is of another kind");
+    };
+    let mut names: Vec<&str> = http.headers.iter().map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["x-new", "x_old"]);
 }
 
 #[test]
