@@ -146,7 +146,10 @@ impl Fanout<'_> {
             reservation
                 .settle(outcome.is_ok(), told, now)
                 .await
-                .map_err(|_| Refusal::LedgerAway)?;
+                .map_err(|_| match self.trace.accepted().next() {
+                    Some(_) => Refusal::Unkept,
+                    None => Refusal::LedgerAway,
+                })?;
         }
         outcome
     }

@@ -43,8 +43,10 @@ pub enum Refusal {
         /// When it was.
         first: SystemTime,
     },
-    /// The ledger's store is away.
+    /// The ledger's store is away; nobody has accepted.
     LedgerAway,
+    /// What accepted it could not be kept: the store went away meanwhile.
+    Unkept,
     /// The same id is still running.
     InFlight,
     /// Required destinations did not accept.
@@ -120,7 +122,7 @@ impl Refusal {
             Refusal::Untyped | Refusal::Unnamed(_) => RequestResult::Untyped,
             Refusal::Unmatched => RequestResult::Unmatched,
             Refusal::Conflict { .. } => RequestResult::Conflict,
-            Refusal::LedgerAway => RequestResult::Unavailable,
+            Refusal::LedgerAway | Refusal::Unkept => RequestResult::Unavailable,
             Refusal::InFlight => RequestResult::InFlight,
             Refusal::Undelivered(undelivered) => undelivered.result(),
             Refusal::Elsewhere(result) => *result,
@@ -139,7 +141,7 @@ impl Refusal {
             Refusal::Draining => RefusalReason::Draining,
             Refusal::Untyped | Refusal::Unnamed(_) => RefusalReason::Untyped,
             Refusal::Conflict { .. } => RefusalReason::Conflict,
-            Refusal::LedgerAway => RefusalReason::Unavailable,
+            Refusal::LedgerAway | Refusal::Unkept => RefusalReason::Unavailable,
             Refusal::InFlight => RefusalReason::InFlight,
             Refusal::Undelivered(_) | Refusal::Elsewhere(_) => match self.result()? {
                 RequestResult::Unavailable => RefusalReason::Unavailable,
@@ -160,6 +162,7 @@ impl Refusal {
             Refusal::Busy(_)
             | Refusal::Draining
             | Refusal::LedgerAway
+            | Refusal::Unkept
             | Refusal::InFlight
             | Refusal::Slow
             | Refusal::Broken => Verdict::Later,
@@ -183,7 +186,8 @@ impl Refusal {
     /// promise at stake `error` (contract §10).
     pub(crate) fn level(&self) -> Level {
         match self {
-            Refusal::LedgerAway => Level::ERROR,
+            // Only this process knows of the receipts, as long as it lives.
+            Refusal::Unkept => Level::ERROR,
             Refusal::Undelivered(_) | Refusal::Elsewhere(_) => Level::WARN,
             _ => Level::INFO,
         }
@@ -239,6 +243,9 @@ impl fmt::Display for Refusal {
             Refusal::Unmatched => f.write_str("no route takes it"),
             Refusal::Conflict { .. } => f.write_str("delivered before with another body"),
             Refusal::LedgerAway => f.write_str("the ledger's store is away"),
+            Refusal::Unkept => f.write_str(
+                "the ledger's store went away before it could keep who accepted: should hookward end now, they get it again",
+            ),
             Refusal::Elsewhere(_) => f.write_str("not delivered, by another replica: see its log"),
             Refusal::InFlight => {
                 f.write_str("the same id was still running at the end of the budget")

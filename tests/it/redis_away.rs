@@ -112,8 +112,12 @@ async fn a_receipt_that_redis_did_not_take_is_no_success_and_is_not_lost() {
     upstream.release(1);
 
     assert_eq!(connection.answer().await.told(), (503, "unavailable"));
+    let at_stake = ["\"ERROR\"", "msg_1", "could keep who accepted"];
+    gateway.line(&at_stake).await;
     let again = gateway.post("/clerk", &message).await;
     assert_eq!(again.told(), (503, "unavailable"));
+    let refused = ["\"INFO\"", "msg_1", "the ledger's store is away"];
+    gateway.line(&refused).await;
     redis.signal(Signal::CONT);
     until_answered(&gateway, "msg_1", "duplicate").await;
     assert_eq!(upstream.count(), 1);
