@@ -22,7 +22,7 @@ use crate::ledger::{Forgotten, LedgerAway, Look};
 use crate::listen::{Request, Response};
 use crate::message::HeaderText;
 use crate::observe::{RecentRefusal, rfc3339};
-use crate::setting::Problems;
+use crate::setting::{Problem, Problems};
 
 /// What the admin listener tells of and acts on: the running hookward.
 pub trait Subject: Send + Sync + 'static {
@@ -221,18 +221,22 @@ async fn act<S: Subject>(subject: &S, action: Action) -> Response {
         Action::Reload => match subject.reload().await {
             Ok(warnings) => json_answer(
                 StatusCode::OK,
-                &json!({ "result": "ok", "warnings": told(&warnings) }),
+                &json!({ "result": "ok", "warnings": told(warnings.warnings()) }),
             ),
             Err(problems) => json_answer(
                 StatusCode::UNPROCESSABLE_ENTITY,
-                &json!({ "error": "refused", "problems": told(&problems) }),
+                &json!({
+                    "error": "refused",
+                    "problems": told(problems.errors()),
+                    "warnings": told(problems.warnings()),
+                }),
             ),
         },
     }
 }
 
-fn told(problems: &Problems) -> Vec<String> {
-    problems.iter().map(ToString::to_string).collect()
+fn told<'p>(problems: impl Iterator<Item = &'p Problem>) -> Vec<String> {
+    problems.map(ToString::to_string).collect()
 }
 
 fn refusal(refusal: &RecentRefusal) -> serde_json::Value {

@@ -79,6 +79,13 @@ impl Subject for Still {
                 place: Place::Nowhere,
                 hint: None,
             });
+            problems.push(Problem {
+                severity: Severity::Warning,
+                key: "log".into(),
+                message: "is odd".into(),
+                place: Place::Nowhere,
+                hint: None,
+            });
             return Err(problems);
         }
         Ok(problems)
@@ -199,14 +206,22 @@ async fn an_id_is_percent_decoded_and_forgotten() {
 }
 
 #[tokio::test]
-async fn a_bad_reload_is_told_with_its_problems() {
+async fn a_bad_reload_is_told_with_its_problems_and_apart_from_them_its_warnings() {
     let subject = Still {
         bad_configuration: true,
         ..guarded()
     };
     let (status, body) = ask(subject, "POST", "/reload", Some(TOKEN)).await;
     assert_eq!(status, 422);
-    assert!(body.contains("`routes` is bad"), "{body}");
+    let told: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(
+        told,
+        serde_json::json!({
+            "error": "refused",
+            "problems": ["error: `routes` is bad"],
+            "warnings": ["warning: `log` is odd"],
+        })
+    );
 }
 
 #[tokio::test]

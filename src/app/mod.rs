@@ -300,15 +300,11 @@ impl State {
         self.shared.metrics.reloaded(result.is_ok());
         match &result {
             Ok(warnings) => {
-                for warning in warnings.iter() {
-                    tracing::warn!(problem = %warning, "the configuration");
-                }
+                log(warnings);
                 tracing::info!("the configuration was read again and taken over");
             }
             Err(problems) => {
-                for problem in problems.iter() {
-                    tracing::error!(problem = %problem, "the configuration");
-                }
+                log(problems);
                 tracing::error!("the new configuration is refused; the old one goes on");
             }
         }
@@ -348,6 +344,15 @@ impl State {
             destination.reopen();
         }
         Ok(warnings)
+    }
+}
+
+fn log(problems: &Problems) {
+    for problem in problems.iter() {
+        match problem.severity {
+            Severity::Error => tracing::error!(%problem, "the configuration"),
+            Severity::Warning => tracing::warn!(%problem, "the configuration"),
+        }
     }
 }
 

@@ -159,6 +159,11 @@ impl Problems {
         self.iter().filter(|p| p.severity == Severity::Error)
     }
 
+    /// Those that only want to be looked at.
+    pub fn warnings(&self) -> impl Iterator<Item = &Problem> {
+        self.iter().filter(|p| p.severity == Severity::Warning)
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.0.iter()

@@ -104,10 +104,18 @@ async fn a_bad_one_at_sighup_is_told_in_the_log() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&guarded(upstream.url())).await;
 
-    gateway.rewrite("this is no configuration");
+    gateway.rewrite(&format!(
+        "nonsense = 1\nadmin.token = \"written in the file\"\n{}",
+        clerk_to(upstream.url())
+    ));
     hang_up(&gateway, "refused", 1.0).await;
 
-    gateway.line(&["\"ERROR\"", "test.toml"]).await;
+    gateway
+        .line(&["\"ERROR\"", "`nonsense` is not a key", "test.toml"])
+        .await;
+    gateway
+        .line(&["\"WARN\"", "`admin.token` holds the secret itself"])
+        .await;
     assert_eq!(
         gateway.send(&Message::new("msg_1")).await.told(),
         (200, "delivered")
