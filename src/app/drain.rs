@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use humantime::format_duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -25,7 +26,11 @@ pub(super) async fn run(
     } else {
         Duration::ZERO
     };
-    tracing::info!(delay = ?delay, timeout = ?server.shutdown_timeout, "stopping");
+    tracing::info!(
+        delay = %format_duration(delay),
+        timeout = %format_duration(server.shutdown_timeout),
+        "stopping"
+    );
     tokio::select! {
         biased;
         () = told_again(controls) => return cut(state).await,
