@@ -11,7 +11,7 @@ use rustls::ClientConfig;
 use socket2::{SockRef, Socket};
 use tokio::time::timeout;
 
-use crate::setting::trusting;
+use crate::setting::{handshake_failed, trusting};
 
 use super::BrokerConfig;
 use super::guard::{Guarded, guarded_runtime};
@@ -110,7 +110,7 @@ impl Connector {
             Some(tls) if is_tls(uri) => stream
                 .into_rustls(tls, host)
                 .await
-                .map_err(|error| format!("TLS failed: {error}"))?,
+                .map_err(|error| format!("TLS failed: {}", handshake_failed(&error)))?,
             _ => stream,
         };
         let options =

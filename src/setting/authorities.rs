@@ -1,9 +1,10 @@
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::WantsClientCert;
-use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
+use rustls::{CertificateError, ClientConfig, ConfigBuilder, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
@@ -82,6 +83,23 @@ pub fn trusting(ca: Option<&Ca>) -> Result<ConfigBuilder<ClientConfig, WantsClie
         .with_safe_default_protocol_versions()
         .map_err(|error| format!("TLS cannot be set up: {error}"))?;
     Ok(builder.with_root_certificates(roots))
+}
+
+/// Why a TLS handshake as a client failed, with the way out where there is one.
+pub fn handshake_failed(error: &io::Error) -> String {
+    let inner = error.get_ref().and_then(|error| error.downcast_ref());
+    match inner {
+        Some(rustls::Error::InvalidMessage(_)) => {
+            "what answers there speaks no TLS: is the URL's scheme right?".into()
+        }
+        // Bad is the signature beside an authority of the same name.
+        Some(rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        )) => {
+            "no authority that is trusted has signed its certificate: name its own with `ca`".into()
+        }
+        _ => error.to_string(),
+    }
 }
 
 fn roots(ca: Option<&Ca>) -> Result<RootCertStore, String> {

@@ -15,7 +15,7 @@ mod section;
 mod url;
 mod value;
 
-pub use authorities::{Ca, ca, trusting};
+pub use authorities::{Ca, ca, handshake_failed, trusting};
 pub use entry::Entry;
 pub use name::Name;
 pub use problems::{Place, Problem, Problems, Severity};

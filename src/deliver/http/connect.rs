@@ -12,7 +12,7 @@ use tokio_rustls::TlsConnector;
 use tower::Service as _;
 
 use crate::deliver::Reason;
-use crate::setting::trusting;
+use crate::setting::{handshake_failed, trusting};
 
 use super::stream::Stream;
 use super::{HttpConfig, Target};
@@ -104,7 +104,9 @@ impl Connector {
                         let stream = tls
                             .connect(name.clone(), stream.into_inner())
                             .await
-                            .map_err(|error| NoConnection::Other(Reason::Tls(error.to_string())))?;
+                            .map_err(|error| {
+                                NoConnection::Other(Reason::Tls(handshake_failed(&error)))
+                            })?;
                         Ok(Stream::Tls(Box::new(stream)))
                     }
                 }

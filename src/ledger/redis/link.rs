@@ -1,5 +1,4 @@
 use std::future::Future;
-use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use tokio_rustls::TlsConnector;
 
 use super::config::{Parts, RedisConfig};
 use super::script::{ALL, Script};
-use crate::setting::trusting;
+use crate::setting::{handshake_failed, trusting};
 
 /// An open connection to Redis, with the scripts loaded. Many commands share it;
 /// it ends with its driver.
@@ -158,7 +157,7 @@ async fn stream(config: &RedisConfig, parts: &Parts) -> Result<Box<dyn Stream>, 
     let stream = connector
         .connect(host, stream)
         .await
-        .map_err(|error: io::Error| format!("TLS failed: {error}"))?;
+        .map_err(|error| format!("TLS failed: {}", handshake_failed(&error)))?;
     Ok(Box::new(stream))
 }
 

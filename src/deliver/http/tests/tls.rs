@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::io::AsyncWriteExt as _;
 use tokio_rustls::TlsAcceptor;
 
 use crate::deliver::fixture::{OK, Peer, Upstream, budget, build, event, try_build};
@@ -79,6 +80,32 @@ async fn an_unknown_authority_or_another_host_gets_nothing() {
         assert!(matches!(failure.reason, Reason::Tls(_)), "{failure:?}");
         assert!(!failure.may_have_arrived);
     }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_handshake_is_told_with_the_way_out() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let told = deliver(&authority, "127.0.0.1", &other).await.unwrap_err();
+    assert!(told.reason.to_string().contains("name its own with `ca`"));
+
+    let upstream = Upstream::listen().await;
+    let url = format!("https://{}/hooks", upstream.address());
+    let built = build(&format!("type = 'http'\nurl = '{url}'\n"));
+    let service = async {
+        let mut stream = upstream.accept().await.0;
+        stream
+            .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            .await
+            .unwrap();
+        stream
+    };
+    let event = event().proven();
+    let (delivered, _open) = tokio::join!(built.destination.deliver(&event, budget(30)), service);
+    let told = delivered.unwrap_err().reason.to_string();
+    assert!(
+        told.starts_with("TLS failed: what answers there speaks no TLS"),
+        "{told}"
+    );
 }
 
 #[test]
