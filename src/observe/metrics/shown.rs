@@ -1,6 +1,8 @@
 //! What is shown of the configuration in force, and of nothing before it: an
 //! alert on something that is no longer configured would never end.
 
+use std::time::Duration;
+
 use super::Metrics;
 use crate::observe::Limited;
 
@@ -11,6 +13,13 @@ impl Metrics {
         self.limit
             .with_label_values(&[of.word()])
             .set(i64::try_from(limit).unwrap_or(i64::MAX));
+    }
+
+    /// Tells how often a source is expected to send.
+    pub fn expect_every(&self, source: &str, interval: Duration) {
+        self.expected_interval
+            .with_label_values(&[source])
+            .set(interval.as_secs_f64());
     }
 
     /// A source is no longer expected to send.

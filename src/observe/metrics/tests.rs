@@ -1,4 +1,5 @@
 use super::*;
+use crate::observe::RefusalReason;
 
 #[test]
 fn every_configured_label_set_starts_at_zero() {
