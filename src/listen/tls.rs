@@ -2,13 +2,17 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest as _, Sha256};
+use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
 use zeroize::Zeroizing;
 
+use crate::observe::rfc3339;
 use crate::setting::{Entry, SecretReader, Section};
 
 /// `server.tls`: certificate and key, read and found to belong together.
@@ -163,6 +167,10 @@ fn load(cert: &PemFile<'_>, key: &PemFile<'_>) -> Option<Loaded> {
         );
     }
     let (chain, private) = (chain?, private.ok()?);
+    // What is not of its form is rustls' to refuse.
+    let own = chain
+        .first()
+        .and_then(|own| Certificate::from_der(own).ok());
     let config = match config(chain, private) {
         Ok(config) => config,
         Err(rustls::Error::InconsistentKeys(_)) => {
@@ -178,6 +186,9 @@ fn load(cert: &PemFile<'_>, key: &PemFile<'_>) -> Option<Loaded> {
             return None;
         }
     };
+    if let Some(own) = own {
+        in_time(cert, &own);
+    }
     let mut digest = Sha256::new();
     digest.update((cert_pem.len() as u64).to_be_bytes());
     digest.update(&*cert_pem);
@@ -186,6 +197,26 @@ fn load(cert: &PemFile<'_>, key: &PemFile<'_>) -> Option<Loaded> {
         digest: digest.finalize().into(),
         config: Arc::new(config),
     })
+}
+
+/// Warns of a certificate that every sender turns down, which a handshake does not
+/// tell this side in words.
+fn in_time(file: &PemFile<'_>, own: &Certificate) {
+    let validity = &own.tbs_certificate.validity;
+    let (from, to) = (
+        validity.not_before.to_system_time(),
+        validity.not_after.to_system_time(),
+    );
+    let now = SystemTime::now();
+    let what = if now > to {
+        format!("holds a certificate that ended at {}", rfc3339(to))
+    } else if now < from {
+        format!("holds a certificate that begins at {}", rfc3339(from))
+    } else {
+        return;
+    };
+    let hint = "senders turn it down: renew it, or set this machine's clock";
+    file.entry.warn(what, hint);
 }
 
 pub(super) fn config(
@@ -199,4 +230,48 @@ pub(super) fn config(
         .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use figment::value::Value;
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+
+    use crate::listen::ServerConfig;
+    use crate::setting::{Place, Reader, SecretReader};
+
+    /// What is told of a certificate for these years.
+    fn told(from: i32, to: i32) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(["localhost".into()]).unwrap();
+        params.not_before = date_time_ymd(from, 1, 1);
+        params.not_after = date_time_ymd(to, 1, 1);
+        let cert = params.self_signed(&key).unwrap();
+        std::fs::write(dir.path().join("cert"), cert.pem()).unwrap();
+        std::fs::write(dir.path().join("key"), key.serialize_pem()).unwrap();
+        let reader = Reader::new(dir.path(), SecretReader::Process, Place::Nowhere, |_, _| {
+            Place::Nowhere
+        });
+        let table: toml::Table = "[server.tls]\ncert = 'cert'\nkey = 'key'".parse().unwrap();
+        let dict = Value::serialize(&table).unwrap().into_dict().unwrap();
+        let mut document = reader.document(dict);
+        assert!(ServerConfig::read(&mut document.section("server")).is_some());
+        drop(document);
+        reader.into_problems().to_string()
+    }
+
+    #[test]
+    fn a_certificate_out_of_its_time_is_taken_with_a_warning() {
+        assert_eq!(told(2020, 4000), "");
+        let ended = told(2010, 2020);
+        let expected =
+            "warning: `server.tls.cert` holds a certificate that ended at 2020-01-01T00:00:00.000Z";
+        assert!(ended.starts_with(expected), "{ended}");
+        let begins = told(4000, 4001);
+        assert!(
+            begins.contains("begins at 4000-01-01T00:00:00.000Z"),
+            "{begins}"
+        );
+    }
 }
