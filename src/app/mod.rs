@@ -125,7 +125,7 @@ impl App {
     /// its listeners. To be called in a tokio runtime.
     ///
     /// # Errors
-    /// When something cannot be opened or bound.
+    /// All that cannot be opened or bound.
     pub fn bind(config: Config, written: Written) -> Result<Self, StartError> {
         // Before anything that takes its time: what changes meanwhile is new.
         let watch = Watch::wanted(&config);
@@ -142,15 +142,17 @@ impl App {
             ),
         );
         let shared = Arc::new(Shared::new(ledger, clock, metrics, limits));
-        let current = build(config, &shared, None).map_err(StartError::Problems)?;
-        // What cannot be used is to be told before anything is served.
-        let queues = Queues::default();
-        queues
-            .prepare(&current.config, &shared)
-            .map_err(StartError::Problems)?;
         let workers = Workers::start()
             .map_err(|error| StartError::Other(format!("cannot start threads: {error}")))?;
-        let doors = Doors::bind(&current.config, workers.crew()).map_err(StartError::Problems)?;
+        // What cannot be used is to be told before anything is served, and all of it.
+        let mut problems = Problems::default();
+        let doors = problems.keep(Doors::bind(&config, workers.crew()));
+        let queues = Queues::default();
+        let prepared = problems.keep(queues.prepare(&config, &shared));
+        let current = problems.keep(build(config, &shared, None));
+        let (Some(doors), Some(_), Some(current)) = (doors, prepared, current) else {
+            return Err(StartError::Problems(problems));
+        };
         current.tell_dangers();
         current.show(None, &shared.metrics);
         doors.show(&shared.metrics);
@@ -223,7 +225,7 @@ impl App {
         };
         match prepared {
             Ok(prepared) => state.queues.change(state, prepared),
-            // They were prepared once before anything was bound.
+            // They were prepared once before anything was served.
             Err(problems) => return Err(StartError::Problems(problems)),
         }
         let housekeeping = tokio::spawn(housekeeping::run(Arc::clone(state)));
@@ -319,8 +321,12 @@ impl State {
         let (config, warnings) = self.written.load()?;
         let watch = Watch::wanted(&config);
         let old = self.current.load_full();
-        let new = build(config, &self.shared, Some(&old))?;
-        let queues = self.queues.prepare(&new.config, &self.shared)?;
+        let mut problems = Problems::default();
+        let queues = problems.keep(self.queues.prepare(&config, &self.shared));
+        let new = problems.keep(build(config, &self.shared, Some(&old)));
+        let (Some(queues), Some(new)) = (queues, new) else {
+            return Err(problems);
+        };
         // The last thing that can fail: from here on the new one is in force.
         self.doors.change(self, &new.config)?;
         let server = &new.config.server;

@@ -149,6 +149,11 @@ impl Problems {
         self.0.append(&mut other.0);
     }
 
+    /// What came about, or `None` and every problem taken over.
+    pub fn keep<T>(&mut self, result: Result<T, Problems>) -> Option<T> {
+        result.map_err(|problems| self.append(problems)).ok()
+    }
+
     /// Whether any of them keeps the configuration from being used.
     pub fn any_error(&self) -> bool {
         self.errors().next().is_some()

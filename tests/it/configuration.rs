@@ -113,6 +113,26 @@ async fn an_address_already_taken_is_told_and_is_no_mistake_of_configuration() {
 }
 
 #[tokio::test]
+async fn all_that_cannot_be_opened_is_told_in_one_start() {
+    let taken = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let [server, admin] = taken.each_ref().map(|it| it.local_addr().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("notes"), "not events").unwrap();
+    let config = format!(
+        "server.listen = \"{server}\"\nadmin.listen = \"{admin}\"\n{}\
+         [destinations.notes]\ntype = \"file\"\npath = \"notes\"\n",
+        clerk_to("http://127.0.0.1:9/")
+    );
+
+    let (code, _, stderr) = run(folder.path(), &config, &["serve"]).await;
+
+    assert_eq!(code, Some(1), "{stderr}");
+    for key in ["`server.listen`", "`admin.listen`", "`destinations.notes`"] {
+        assert!(stderr.contains(&format!("error: {key}")), "{key}: {stderr}");
+    }
+}
+
+#[tokio::test]
 async fn a_secret_that_is_not_there_keeps_it_from_starting() {
     let folder = tempfile::tempdir().unwrap();
     let config = clerk_to("http://127.0.0.1:9/").replace("env:KEY", "env:NOT_SET_ANYWHERE");
