@@ -32,29 +32,42 @@ impl Config {
         let admin = AdminConfig::read(&mut document.section("admin"));
         let log = LogConfig::read(&mut document.section("log"), environment);
         let ledger = LedgerConfig::read(&mut document.section("ledger"));
-        let (sources, short): (Vec<_>, Vec<_>) = document
-            .named("sources")
-            .into_iter()
-            .map(|(name, section)| source(name, section, &written))
-            .unzip();
-        let destinations: Vec<(Name, Option<DestinationConfig>)> = document
-            .named("destinations")
-            .into_iter()
-            .map(|(name, section)| (name.clone(), DestinationConfig::read(&name, section)))
-            .collect();
+        let (mut sources, mut short, mut nameless) = (Vec::new(), Vec::new(), Vec::new());
+        for (name, section) in document.named("sources") {
+            let (read, to) = source(name.as_ref(), section, &written);
+            match name {
+                Some(name) => {
+                    sources.push((name, read));
+                    short.push(to);
+                }
+                None => nameless.push(to),
+            }
+        }
+        let mut complete = nameless.is_empty();
+        let mut destinations: Vec<(Name, Option<DestinationConfig>)> = Vec::new();
+        for (name, section) in document.named("destinations") {
+            let read = DestinationConfig::read(&named(name.as_ref()), section);
+            match name {
+                Some(name) => destinations.push((name, read)),
+                None => complete = false,
+            }
+        }
 
         let mut routes = Routes {
             reader,
             sources: sources.iter().map(|(name, _)| name).collect(),
             destinations: destinations.iter().map(|(name, _)| name).collect(),
             routes: Vec::new(),
-            complete: true,
+            complete,
         };
         for entry in document.items("routes") {
             routes.add(entry);
         }
         for (number, to) in short.into_iter().enumerate() {
             routes.add_short(number, to);
+        }
+        for (_, items) in nameless.into_iter().flatten() {
+            routes.short(items);
         }
         let Routes {
             routes, complete, ..
@@ -92,10 +105,16 @@ fn all<T>(read: Vec<(Name, Option<T>)>) -> Option<Vec<T>> {
     read.into_iter().map(|(_, read)| read).collect()
 }
 
-/// A source and its `to`, item by item.
-type Drafted<'a> = ((Name, Option<Source>), Option<(String, Vec<Entry<'a>>)>);
+/// The name, or one to go on reading with.
+fn named(name: Option<&Name>) -> Name {
+    name.cloned().unwrap_or_else(Name::stand_in)
+}
 
-fn source<'a>(name: Name, mut section: Section<'a>, written: &Dict) -> Drafted<'a> {
+/// A source and its `to`, item by item.
+type Drafted<'a> = (Option<Source>, Option<(String, Vec<Entry<'a>>)>);
+
+fn source<'a>(name: Option<&Name>, mut section: Section<'a>, written: &Dict) -> Drafted<'a> {
+    let name = named(name);
     let way = WayIn::read(&mut section);
     let comes_in = way.unwrap_or(WayIn::Path);
     let source = SourceConfig::read(&name, comes_in, &mut section);
@@ -127,7 +146,7 @@ fn source<'a>(name: Name, mut section: Section<'a>, written: &Dict) -> Drafted<'
     let read = || {
         way?;
         Some(Source {
-            name: name.clone(),
+            name,
             source: source?,
             queue: queue?,
             verify: verify?,
@@ -135,8 +154,7 @@ fn source<'a>(name: Name, mut section: Section<'a>, written: &Dict) -> Drafted<'
             written_type,
         })
     };
-    let read = read();
-    ((name, read), to)
+    (read(), to)
 }
 
 /// The value at `keys`, if it was written.
@@ -187,6 +205,19 @@ impl Routes<'_> {
     /// Adds the route that the `to` of a source is short for.
     fn add_short(&mut self, source: usize, to: Option<(String, Vec<Entry<'_>>)>) {
         let Some((key, items)) = to else { return };
+        let to = self.short(items);
+        self.push(Route {
+            number: self.routes.len(),
+            key,
+            sources: vec![source],
+            types: Vec::new(),
+            to,
+            otherwise: false,
+        });
+    }
+
+    /// The places that the `to` of a source names.
+    fn short(&mut self, items: Vec<Entry<'_>>) -> Vec<usize> {
         let mut places = Vec::new();
         for item in items {
             match item.read::<Name>() {
@@ -196,14 +227,7 @@ impl Routes<'_> {
         }
         places.sort_unstable();
         places.dedup();
-        self.push(Route {
-            number: self.routes.len(),
-            key,
-            sources: vec![source],
-            types: Vec::new(),
-            to: places,
-            otherwise: false,
-        });
+        places
     }
 
     fn push(&mut self, route: Route) {

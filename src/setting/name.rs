@@ -30,6 +30,12 @@ impl Name {
         good.then(|| Self(text.into()))
     }
 
+    /// A name for what has none that is good, so that the rest of it can be read and
+    /// told. Nothing is built with it.
+    pub fn stand_in() -> Self {
+        Self("unnamed".into())
+    }
+
     /// The text of the name.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -91,8 +91,9 @@ impl<'a> Section<'a> {
     }
 
     /// Opens every table of a table of named ones, in the order of the names.
-    /// Keys that are not names are reported.
-    pub fn named(&mut self, key: &'static str) -> Vec<(Name, Section<'a>)> {
+    /// A key that is not a name is reported, and its table comes without one: what
+    /// is wrong inside of it is to be told too.
+    pub fn named(&mut self, key: &'static str) -> Vec<(Option<Name>, Section<'a>)> {
         let mut outer = self.section(key);
         std::mem::take(&mut outer.dict)
             .into_iter()
@@ -102,10 +103,10 @@ impl<'a> Section<'a> {
                     value,
                     reader: outer.reader,
                 };
-                let Some(name) = Name::parse(&name) else {
+                let name = Name::parse(&name);
+                if name.is_none() {
                     entry.error("is not named as it may be", Name::FORM);
-                    return None;
-                };
+                }
                 Some((name, entry.section()?))
             })
             .collect()
@@ -240,6 +241,7 @@ mod tests {
         for expected in [
             "`idle` is not a duration",
             "`sources.A` is not named as it may be",
+            "`sources.A.path` is missing",
             "`sources.b.path` is missing",
             "`max_bodi` is not a key hookward knows\nhint: did you mean `max_body`?",
         ] {
