@@ -35,6 +35,15 @@ impl Document {
     /// hold a secret: the parser's `message()` is made of fixed words and the
     /// names of types, its `Display` is not.
     pub(super) fn parse(path: &Path, text: &str) -> Result<Self, Problems> {
+        match Self::recover(path, text) {
+            (document, problems) if problems.is_empty() => Ok(document),
+            (_, problems) => Err(problems),
+        }
+    }
+
+    /// The same with what could be read in spite of the errors, which is not to be
+    /// relied on.
+    pub(super) fn recover(path: &Path, text: &str) -> (Self, Problems) {
         let lines = Lines::of(text);
         let told = |message: String, offset: Option<usize>| Problem {
             severity: Severity::Error,
@@ -53,20 +62,9 @@ impl Document {
                 "the file has a key with too many dots".into(),
                 Some(offset),
             ));
-            return Err(problems);
+            return (Self::default(), problems);
         }
         let (table, errors) = DeTable::parse_recoverable(text);
-        if errors.is_empty() {
-            let mut reading = Reading {
-                path,
-                lines: &lines,
-                places: HashMap::new(),
-            };
-            return Ok(Self {
-                dict: reading.table("", table.into_inner()),
-                places: reading.places,
-            });
-        }
         let mut last = None;
         for error in errors.iter().take(TOLD) {
             let offset = error.span().map(|span| span.start);
@@ -78,7 +76,16 @@ impl Document {
             }
             last = line;
         }
-        Err(problems)
+        let mut reading = Reading {
+            path,
+            lines: &lines,
+            places: HashMap::new(),
+        };
+        let document = Self {
+            dict: reading.table("", table.into_inner()),
+            places: reading.places,
+        };
+        (document, problems)
     }
 
     /// Adds a value that was given as a command-line argument.

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -47,12 +47,13 @@ impl Config {
     /// # Errors
     /// Every problem found, errors before warnings.
     pub fn load(origin: &Origin) -> Result<(Self, Problems), Problems> {
-        let file = find(origin);
-        let document = match &file {
-            Some(file) => Document::parse(file, &text(file)?)?,
-            None => Document::default(),
-        };
-        read(document, file, origin)
+        match find(origin) {
+            Some(file) => match text(&file) {
+                Ok(text) => parse(file, &text, origin),
+                Err(problems) => Err(and_variables(problems, Document::default(), &file, origin)),
+            },
+            None => read(Document::default(), None, origin),
+        }
     }
 
     /// Makes a configuration of command-line arguments, without a file. The
@@ -94,6 +95,46 @@ impl AdminConfig {
         problems.append(reader.into_problems());
         Ok((admin, problems))
     }
+}
+
+/// Reads and checks the TOML `text` of `file` with the environment over it.
+pub(super) fn parse(
+    file: PathBuf,
+    text: &str,
+    origin: &Origin,
+) -> Result<(Config, Problems), Problems> {
+    match Document::recover(&file, text) {
+        (document, problems) if problems.is_empty() => read(document, Some(file), origin),
+        (recovered, problems) => Err(and_variables(problems, recovered, &file, origin)),
+    }
+}
+
+/// Adds what is wrong with the variables to the `problems` of a file that cannot be
+/// read. Of what the file says only as much is known as was `recovered`, so what may
+/// be missing or contradict is not told: only what a variable says by itself.
+fn and_variables(
+    mut problems: Problems,
+    recovered: Document,
+    file: &Path,
+    origin: &Origin,
+) -> Problems {
+    let Some((reader, dict)) = lay(recovered, Some(file), origin, &mut problems) else {
+        return problems;
+    };
+    let mut said = HashSet::new();
+    each("", &dict, &mut |key, _| {
+        said.insert(key.to_owned());
+    });
+    Config::read_sections(&reader, dict, &origin.environment);
+    for problem in reader.into_problems().iter() {
+        if let Place::Env(variable) = &problem.place
+            && (said.contains(&problem.key) || problem.key == *variable)
+        {
+            problems.push(problem.clone());
+        }
+    }
+    problems.sort();
+    problems
 }
 
 /// Lays the environment over `document`, and reads and checks all of it.

@@ -28,30 +28,17 @@ impl Config {
     ) -> Option<Self> {
         let written = dict.clone();
         let mut document = reader.document(dict);
-        let server = ServerConfig::read(&mut document.section("server"));
-        let admin = AdminConfig::read(&mut document.section("admin"));
-        let log = LogConfig::read(&mut document.section("log"), environment);
-        let ledger = LedgerConfig::read(&mut document.section("ledger"));
-        let (mut sources, mut short, mut nameless) = (Vec::new(), Vec::new(), Vec::new());
-        for (name, section) in document.named("sources") {
-            let (read, to) = source(name.as_ref(), section, &written);
-            match name {
-                Some(name) => {
-                    sources.push((name, read));
-                    short.push(to);
-                }
-                None => nameless.push(to),
-            }
-        }
-        let mut complete = nameless.is_empty();
-        let mut destinations: Vec<(Name, Option<DestinationConfig>)> = Vec::new();
-        for (name, section) in document.named("destinations") {
-            let read = DestinationConfig::read(&named(name.as_ref()), section);
-            match name {
-                Some(name) => destinations.push((name, read)),
-                None => complete = false,
-            }
-        }
+        let Sections {
+            server,
+            admin,
+            log,
+            ledger,
+            sources,
+            destinations,
+            short,
+            nameless,
+            complete,
+        } = Sections::read(&mut document, &written, environment);
 
         let mut routes = Routes {
             reader,
@@ -98,6 +85,68 @@ impl Config {
             files: reader.files(),
         })
     }
+
+    /// Reads every section of `dict` by itself, for the problems alone, which are in
+    /// `reader`.
+    pub(super) fn read_sections(reader: &Reader, dict: Dict, environment: &Environment) {
+        let written = dict.clone();
+        let mut document = reader.document(dict);
+        Sections::read(&mut document, &written, environment);
+        document.items("routes");
+    }
+}
+
+/// What was read, each section by itself; `None` where one could not be.
+struct Sections<'a> {
+    server: Option<ServerConfig>,
+    admin: AdminConfig,
+    log: LogConfig,
+    ledger: Option<LedgerConfig>,
+    sources: Vec<(Name, Option<Source>)>,
+    destinations: Vec<(Name, Option<DestinationConfig>)>,
+    /// The `to` of each source.
+    short: Vec<To<'a>>,
+    /// The `to` of those whose name is none.
+    nameless: Vec<To<'a>>,
+    /// Whether every name is one.
+    complete: bool,
+}
+
+impl<'a> Sections<'a> {
+    fn read(document: &mut Section<'a>, written: &Dict, environment: &Environment) -> Self {
+        let mut sections = Self {
+            server: ServerConfig::read(&mut document.section("server")),
+            admin: AdminConfig::read(&mut document.section("admin")),
+            log: LogConfig::read(&mut document.section("log"), environment),
+            ledger: LedgerConfig::read(&mut document.section("ledger")),
+            sources: Vec::new(),
+            destinations: Vec::new(),
+            short: Vec::new(),
+            nameless: Vec::new(),
+            complete: true,
+        };
+        for (name, section) in document.named("sources") {
+            let (read, to) = source(name.as_ref(), section, written);
+            match name {
+                Some(name) => {
+                    sections.sources.push((name, read));
+                    sections.short.push(to);
+                }
+                None => {
+                    sections.nameless.push(to);
+                    sections.complete = false;
+                }
+            }
+        }
+        for (name, section) in document.named("destinations") {
+            let read = DestinationConfig::read(&named(name.as_ref()), section);
+            match name {
+                Some(name) => sections.destinations.push((name, read)),
+                None => sections.complete = false,
+            }
+        }
+        sections
+    }
 }
 
 /// What was read, without the names; `None` when one could not be.
@@ -110,10 +159,14 @@ fn named(name: Option<&Name>) -> Name {
     name.cloned().unwrap_or_else(Name::stand_in)
 }
 
-/// A source and its `to`, item by item.
-type Drafted<'a> = (Option<Source>, Option<(String, Vec<Entry<'a>>)>);
+/// The `to` of a source, item by item, with its key.
+type To<'a> = Option<(String, Vec<Entry<'a>>)>;
 
-fn source<'a>(name: Option<&Name>, mut section: Section<'a>, written: &Dict) -> Drafted<'a> {
+fn source<'a>(
+    name: Option<&Name>,
+    mut section: Section<'a>,
+    written: &Dict,
+) -> (Option<Source>, To<'a>) {
     let name = named(name);
     let way = WayIn::read(&mut section);
     let comes_in = way.unwrap_or(WayIn::Path);
@@ -203,7 +256,7 @@ impl Routes<'_> {
     }
 
     /// Adds the route that the `to` of a source is short for.
-    fn add_short(&mut self, source: usize, to: Option<(String, Vec<Entry<'_>>)>) {
+    fn add_short(&mut self, source: usize, to: To<'_>) {
         let Some((key, items)) = to else { return };
         let to = self.short(items);
         self.push(Route {

@@ -117,6 +117,41 @@ fn problems_name_the_variable_and_not_its_value() {
 }
 
 #[test]
+fn is_told_beside_a_file_that_cannot_be_read() {
+    let variables = [
+        ("HOOKWARD_LOG", "HUSH"),
+        ("HOOKWARD_ROUTES__0__TO", "HUSH"),
+        ("HOOKWARD_SERVER__IDLE_TIMEOUT", "HUSH"),
+        ("HOOKWARD_DESTINATIONS__APP__TIMEOUT", "HUSH"),
+        // Good, and what else they need may stand in the file.
+        ("HOOKWARD_SERVER__TLS__CERT", "cert.pem"),
+        ("HOOKWARD_SOURCES__OTHER__TO", "app"),
+    ];
+    let broken = SMALL.replace("'env:CLERK'", "'env:CLERK");
+    let told = refused(load_with(&broken, &variables));
+    assert!(told.contains("hookward.toml:2"), "{told}");
+    for key in [
+        "HOOKWARD_LOG",
+        "HOOKWARD_ROUTES__0__TO",
+        "server.idle_timeout",
+        "destinations.app.timeout",
+    ] {
+        assert!(told.contains(&format!("error: `{key}` ")), "{key}:\n{told}");
+    }
+    assert_eq!(told.matches("error: ").count(), 5, "{told}");
+    assert!(!told.contains("HUSH"), "{told}");
+
+    let origin = Origin {
+        file: Some("/no/such/file".into()),
+        environment: variables.into_iter().collect(),
+        secrets: SecretReader::Skip,
+    };
+    let told = refused(Config::load(&origin));
+    assert!(told.contains("the configuration is not there"), "{told}");
+    assert!(told.contains("`server.idle_timeout`"), "{told}");
+}
+
+#[test]
 fn a_list_is_set_as_a_whole() {
     let text = SMALL.replace("'env:CLERK'", "['env:NEW', 'env:OLD']");
     let told = refused(load_with(

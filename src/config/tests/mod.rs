@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use super::document::Document;
-use super::load::read;
+use super::load::{parse, read};
 use super::{AdminConfig, Arguments, Config, Environment, Origin};
 use crate::setting::{Problems, SecretReader};
 
@@ -30,13 +30,12 @@ fn load(text: &str) -> Loaded {
 }
 
 fn load_with(text: &str, environment: &[(&str, &str)]) -> Loaded {
-    let path = Path::new("hookward.toml");
     let origin = Origin {
         file: None,
         environment: environment.iter().copied().collect(),
         secrets: SecretReader::Skip,
     };
-    read(Document::parse(path, text)?, Some(path.into()), &origin)
+    parse("hookward.toml".into(), text, &origin)
 }
 
 /// Everything that is told about a configuration: problems and summary.
@@ -99,7 +98,7 @@ fn load_case(path: &Path) -> Loaded {
         secrets,
     };
     let shown = PathBuf::from(path.file_name().unwrap());
-    read(Document::parse(&shown, &text)?, Some(shown), &origin)
+    parse(shown, &text, &origin)
 }
 
 #[test]
