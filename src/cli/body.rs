@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::print::{Complaint, Print};
+use crate::setting::shown_path;
 
 /// A body larger than this is somebody's mistake (bytes).
 const LARGEST: u64 = 64 << 20;
@@ -13,7 +14,7 @@ const LARGEST: u64 = 64 << 20;
 pub(super) fn read(file: Option<&PathBuf>, print: &mut Print<'_>) -> Result<Bytes, Complaint> {
     match file {
         Some(path) if path.as_path() != Path::new("-") => {
-            let name = path.display().to_string();
+            let name = shown_path(path);
             let file = File::open(path).map_err(|error| unreadable(&name, &error))?;
             whole(file, &name)
         }

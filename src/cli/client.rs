@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use url::{Host, Position};
 
 use super::print::Complaint;
-use crate::setting::SafeUrl;
+use crate::setting::{SafeUrl, shown_path};
 
 /// More of an answer's body than this is not read (bytes).
 const LARGEST_ANSWER: usize = 64 << 10;
@@ -329,7 +329,7 @@ fn trust(ca: Option<&Path>) -> Result<TlsConnector, Complaint> {
             let bad = |what: String| {
                 Complaint::usage(format!(
                     "`--ca` names the file `{}`, {what}",
-                    path.display()
+                    shown_path(path)
                 ))
             };
             let certificates = CertificateDer::pem_file_iter(path)

@@ -20,11 +20,13 @@ mod verify;
 
 use std::ffi::OsString;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 
+use crate::setting::shown_path;
 use print::{Complaint, Exit, Print};
 
 /// A verifying webhook gateway: proves Svix-signed (Standard Webhooks) requests,
@@ -90,13 +92,28 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn obey(args: impl IntoIterator<Item = OsString>, mut print: Print<'_>) -> Exit {
     let outcome = match Command::try_parse_from(args) {
         Ok(command) => command.verb.run(&mut print),
-        Err(told) => Ok(explain(&told, &mut print)),
+        Err(told) => Ok(explain(told, &mut print)),
     };
     print.end(outcome)
 }
 
 /// Help that was asked for is data; everything else clap has to say is bad usage.
-fn explain(told: &clap::Error, print: &mut Print<'_>) -> Exit {
+/// What it quotes may be a secret that stands where it does not belong.
+fn explain(mut told: clap::Error, print: &mut Print<'_>) -> Exit {
+    for kind in [
+        ContextKind::InvalidArg,
+        ContextKind::InvalidSubcommand,
+        ContextKind::InvalidValue,
+    ] {
+        if let Some(ContextValue::String(text)) = told.get(kind) {
+            let shown = shown_path(Path::new(text));
+            if shown != *text {
+                told.insert(kind, ContextValue::String(shown));
+                // The advice quotes it, too.
+                told.remove(ContextKind::Suggested);
+            }
+        }
+    }
     let text = told.render().to_string();
     match told.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {

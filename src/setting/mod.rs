@@ -20,7 +20,7 @@ pub use entry::Entry;
 pub use name::Name;
 pub use problems::{Place, Problem, Problems, Severity};
 pub use reader::Reader;
-pub use secret::{Secret, SecretReader, SecretSource};
+pub use secret::{Secret, SecretReader, SecretSource, shown_path};
 pub use section::Section;
 pub use url::SafeUrl;
 pub use value::{ByteSize, OffOr, Setting};

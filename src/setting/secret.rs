@@ -52,6 +52,9 @@ const HIDDEN: &str = "(not shown)";
 
 /// From so many letters in both cases on, the name of a variable may be a secret (bytes).
 const RANDOM: usize = 16;
+/// From so many characters on, what looks like base64 may be a key: it is that of the
+/// shortest one there is, without the padding (bytes).
+const BASE64: usize = 22;
 
 fn is_key(text: &str) -> bool {
     ["whsec_", "whsk_", "whpk_"]
@@ -64,20 +67,44 @@ fn is_key(text: &str) -> bool {
 fn shown(name: &str) -> &str {
     let of_a_name = |letter: char| letter.is_ascii_alphanumeric() || "_-.".contains(letter);
     let has = |kind: fn(&char) -> bool| name.chars().any(|letter| kind(&letter));
-    let random =
+    let mixed =
         name.len() >= RANDOM && has(char::is_ascii_lowercase) && has(char::is_ascii_uppercase);
-    match is_key(name) || random || !name.chars().all(of_a_name) {
+    // A long name has words, and something between them.
+    let in_one =
+        name.len() >= BASE64 && has(char::is_ascii_digit) && !name.contains(['_', '-', '.']);
+    match is_key(name) || mixed || in_one || !name.chars().all(of_a_name) {
         true => HIDDEN,
         false => name,
     }
 }
 
-/// A path, unless it is rather a secret.
-fn shown_path(path: &Path) -> String {
-    match is_no_path(path) {
+/// A path as it is told, unless it is rather a secret that was put in its place.
+pub fn shown_path(path: &Path) -> String {
+    match is_no_path(path) || ends_in_base64(path) {
         true => HIDDEN.into(),
         false => path.display().to_string(),
     }
+}
+
+/// Whether the last part of a path is as long and mixed as a key without a prefix; a key
+/// may hold slashes, too. Words change seldom between small letters, capitals and
+/// digits, random text at two of three places.
+fn ends_in_base64(path: &Path) -> bool {
+    let class = |byte: u8| (byte.is_ascii_lowercase(), byte.is_ascii_uppercase());
+    let random = |text: &str| {
+        let bytes = text.trim_end_matches('=').as_bytes();
+        let pairs = bytes.windows(2).filter(|pair| !pair.contains(&b'/'));
+        let changes = pairs.filter(|pair| class(pair[0]) != class(pair[1]));
+        let alphabet = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/".contains(byte);
+        bytes.len() >= BASE64
+            && bytes.iter().all(alphabet)
+            && bytes.iter().any(u8::is_ascii_uppercase)
+            && bytes.iter().any(u8::is_ascii_digit)
+            && changes.count() * 3 >= bytes.len()
+    };
+    let text = path.to_string_lossy();
+    let mut ends = text.match_indices('/').map(|(at, _)| &text[at + 1..]);
+    random(&text) || ends.any(random)
 }
 
 /// Whether what stands in the place of a path is rather a secret: a key, the text of a
@@ -256,7 +283,10 @@ mod tests {
             "env:MfKQ9r8hiddenwjUPD8ILPZIo2LaLaSw",
             "env:hidden/key=",
             "env:KEY=hidden",
+            "env:MFKQ9R8HIDDENTWJUPD8ILPZIO2LALASW",
             "file:whsec_hidden",
+            "file:MfKQ9r8GKyqrhiddenTwjUPD8ILPZIo2LaLaSw",
+            "file:C2FVsBQ/IhrschiddenChlQIMV+b5/sSYspob7oD==",
             "file:redis://u:hidden@h/",
             "file:-----BEGIN PRIVATE KEY-----\nhidden\n-----END PRIVATE KEY-----",
         ] {
@@ -277,7 +307,19 @@ mod tests {
             kept("env:clerk-signing.secret_2"),
             "env:clerk-signing.secret_2"
         );
-        assert_eq!(kept("env:CLERK_SIGNING_SECRET"), "env:CLERK_SIGNING_SECRET");
+        for name in [
+            "env:CLERK_SIGNING_SECRET",
+            "env:CLERKSIGNINGSECRETPRODUCTION",
+        ] {
+            assert_eq!(kept(name), name);
+        }
+        for path in [
+            "file:/run/secrets/ClerkSigningSecretOfProduction2",
+            "file:/run/secrets/2026/ClerkKeys/production/Key1",
+            "file:/var/lib/0f3b7a9c1d5e2f4a6b8c0d1e/key",
+        ] {
+            assert_eq!(kept(path), path);
+        }
     }
 
     #[test]

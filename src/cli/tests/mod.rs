@@ -133,3 +133,28 @@ fn bad_usage_exits_64_on_stderr_and_help_exits_0_on_stdout() {
         );
     }
 }
+
+#[test]
+fn a_secret_that_stands_where_it_does_not_belong_is_not_shown() {
+    const PEM: &str = "-----BEGIN CERTIFICATE-----\nMfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n";
+    const BARE: &str = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let ca = format!("--ca={PEM}");
+    let send = ["send", "https://h:1", "--secret", KEY, "--type", "a"];
+    for args in [
+        &[&send[..], &[&ca]].concat()[..],
+        &[&send[..], &["--ca", PEM]].concat(),
+        &["sign", "--secret", "env:A", "body", KEY],
+        &["sign", "--secret", KEY, BARE],
+        &["verify", "--secret", KEY, KEY],
+        &["check", BARE],
+        &["forget", "clerk", "m", KEY],
+        &[KEY],
+    ] {
+        let ran = hookward(args);
+        assert_eq!(ran.exit.code(), 64, "{args:?}");
+        for secret in [&KEY[6..], BARE] {
+            assert!(!ran.err.contains(secret), "{args:?} {}", ran.err);
+        }
+        assert!(ran.err.contains("(not shown)"), "{args:?} {}", ran.err);
+    }
+}
