@@ -43,6 +43,10 @@ impl Admin {
             };
         }
         let (admin, problems) = AdminConfig::load(&Origin::new(self.config.clone(), secrets))?;
+        // Who reads no secret needs no more of `[admin]` than where it is.
+        if secrets == SecretReader::Process && admin.token.is_none() && problems.any_error() {
+            return Err(problems.into());
+        }
         print.problems(&problems);
         let target = match &admin.listen {
             Some(Address::Tcp(bound)) => {
@@ -52,7 +56,7 @@ impl Admin {
             Some(Address::Unix(socket)) => Target::unix(socket, path),
             None => {
                 return Err(Complaint::usage(
-                    "`admin.listen` is `\"off\"`, so there is nobody to ask",
+                    "`admin.listen` is `\"off\"`: there is no admin listener to ask",
                 )
                 .hint("give it an address, or name another listener with `--url`"));
             }
@@ -132,9 +136,25 @@ mod tests {
     }
 
     #[test]
+    fn a_token_that_cannot_be_read_is_a_bad_configuration() {
+        for text in [
+            "admin.token = 'env:HOOKWARD_TEST_UNSET'",
+            "[admin]\ntoken = 'sixteen-bytes-ok",
+        ] {
+            let refused = found(text).0.map(drop).unwrap_err();
+            assert_eq!(refused.exit().code(), 64, "{text}");
+            assert!(!refused.to_string().contains("sixteen"), "{refused}");
+        }
+    }
+
+    #[test]
     fn a_listener_that_is_off_cannot_be_asked() {
         let refused = found("[admin]\nlisten = 'off'").0.map(drop).unwrap_err();
         assert_eq!(refused.exit().code(), 64);
-        assert!(refused.to_string().contains("hint: "));
+        let told = refused.to_string();
+        assert!(
+            told.contains("there is no admin listener to ask\nhint: "),
+            "{told}"
+        );
     }
 }
