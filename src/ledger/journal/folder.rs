@@ -37,7 +37,14 @@ impl Folder {
     /// When it cannot be made, or written to.
     pub(super) fn own(path: &Path) -> io::Result<Owned> {
         if !path.is_dir() {
-            DirBuilder::new().mode(0o700).create(path)?;
+            let made = DirBuilder::new().mode(0o700).create(path);
+            made.map_err(|error| match error.kind() {
+                // What the system says, that there is one, is a riddle to who reads it.
+                kind @ io::ErrorKind::AlreadyExists => {
+                    io::Error::new(kind, "there is a file in its place")
+                }
+                _ => error,
+            })?;
         }
         let lock = OpenOptions::new()
             .create(true)

@@ -300,7 +300,8 @@ async fn a_folder_that_cannot_be_there_is_refused() {
     assert!(refused(&nowhere).await.contains("cannot be made"));
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
-    assert!(refused(&file).await.contains("cannot be made"));
+    let told = refused(&file).await;
+    assert_eq!(told, "cannot be made: there is a file in its place");
 }
 
 #[tokio::test(flavor = "multi_thread")]
