@@ -13,7 +13,7 @@ use super::print::{Complaint, Exit, Print};
 use super::service::{self, Arrival};
 use super::signing::{self, Signer};
 use super::{send, serve};
-use crate::app::{App, Control, Ended, StartError, Written};
+use crate::app::{App, Control, Ended, Written};
 use crate::config::{Arguments, Origin};
 use crate::key;
 use crate::message::{Family, MessageId};
@@ -123,10 +123,7 @@ fn gateway(secret: &str, service: SocketAddr) -> Result<App, Complaint> {
     };
     let written = Written::Arguments(arguments, origin);
     let (config, _) = written.load()?;
-    App::bind(config, written).map_err(|error| match error {
-        StartError::Problems(problems) => Complaint::from(problems).at_start(),
-        StartError::Other(why) => Complaint::failed(why),
-    })
+    App::bind(config, written).map_err(serve::not_started)
 }
 
 /// A sender in front of the gateway, and what arrives behind it.

@@ -92,7 +92,8 @@ async fn serve(config: Config, written: Written, print: &mut Print<'_>) -> Resul
     })
 }
 
-fn not_started(error: StartError) -> Complaint {
+/// Why it did not start, with exit code 1.
+pub(super) fn not_started(error: StartError) -> Complaint {
     match error {
         StartError::Problems(problems) => Complaint::from(problems).at_start(),
         StartError::Other(why) => Complaint::failed(why),

@@ -80,12 +80,8 @@ pub(super) fn keys(secret: &Secret) -> Result<Vec<SigningKey>, Complaint> {
 
 /// Warns of a key, given as `--secret`, that the server takes with a warning too.
 pub(super) fn warn_of_short(keys: &[SigningKey], print: &mut Print<'_>) {
-    if keys.iter().any(SigningKey::is_short) {
-        print.note(format_args!(
-            "warning: `--secret` holds a signing key shorter than {} bytes\nhint: {}",
-            key::SHORT,
-            key::LONGER
-        ));
+    if let Some((warning, hint)) = key::warning(keys) {
+        print.note(format_args!("warning: `--secret` {warning}\nhint: {hint}"));
     }
 }
 

@@ -86,9 +86,6 @@ pub const MOST_SIGNATURES: usize = 16;
 pub const SHORTEST: usize = 16;
 /// A symmetric key shorter than this is warned about: Standard Webhooks asks for 24 to 64 (bytes).
 pub const SHORT: usize = 24;
-/// The way out for who has such a one, for hints.
-pub const LONGER: &str =
-    "Standard Webhooks asks for 24 to 64 random bytes: let the sender make a new one";
 
 /// Base64 as vendors print it: padding or none. Bits past the last whole byte
 /// may be set, because the vendors' own libraries (JavaScript, Python, Go) drop
@@ -228,6 +225,17 @@ impl SigningKey {
         STANDARD.encode_string(mac, &mut token);
         Some(token)
     }
+}
+
+/// The warning of keys among which one is short, as the rest of a sentence, and the way
+/// out; none where none is.
+pub fn warning(keys: &[SigningKey]) -> Option<(String, &'static str)> {
+    keys.iter().any(SigningKey::is_short).then(|| {
+        (
+            format!("holds a signing key shorter than {SHORT} bytes"),
+            "Standard Webhooks asks for 24 to 64 random bytes: have a new one made",
+        )
+    })
 }
 
 /// What a signature header carries: a signature by every symmetric key, in their

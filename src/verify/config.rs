@@ -151,11 +151,8 @@ impl Reading {
                 return false;
             }
         };
-        if keys.iter().any(SigningKey::is_short) {
-            entry.warn(
-                format!("holds a signing key shorter than {} bytes", key::SHORT),
-                key::LONGER,
-            );
+        if let Some((warning, hint)) = key::warning(&keys) {
+            entry.warn(warning, hint);
         }
         let source = secret.source();
         match name {

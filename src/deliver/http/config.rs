@@ -139,9 +139,8 @@ fn sign(section: &mut Section<'_>) -> Option<Option<Secret>> {
             None
         }
         Ok(keys) => {
-            if keys.iter().any(SigningKey::is_short) {
-                let hint = format!("Standard Webhooks asks for {} bytes or more", key::SHORT);
-                entry.warn("holds a short signing key", hint);
+            if let Some((warning, hint)) = key::warning(&keys) {
+                entry.warn(warning, hint);
             }
             Some(Some(secret))
         }
