@@ -1,4 +1,5 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -69,22 +70,29 @@ impl Breaker {
         }
     }
 
-    /// Lets a delivery through, or not.
-    pub(super) fn admit(&self) -> Option<Passage<'_>> {
+    /// Lets a delivery through.
+    ///
+    /// # Errors
+    /// How long it lets none through, as far as it knows: while one probes, not at all.
+    pub(super) fn admit(&self) -> Result<Passage<'_>, Duration> {
         let mut probe = None;
         if self.config.is_some() {
             let mut state = self.lock();
             match *state {
                 State::Closed { .. } => {}
-                State::Open { until } if Instant::now() >= until => {
+                State::Open { until } => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if !left.is_zero() {
+                        return Err(left);
+                    }
                     let number = fastrand::u64(..);
                     *state = State::Probing { probe: number };
                     probe = Some(number);
                 }
-                State::Open { .. } | State::Probing { .. } => return None,
+                State::Probing { .. } => return Err(Duration::ZERO),
             }
         }
-        Some(Passage {
+        Ok(Passage {
             breaker: self,
             probe,
         })
@@ -180,8 +188,6 @@ impl Drop for Passage<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const OPEN_FOR: Duration = Duration::from_secs(5);
@@ -195,7 +201,7 @@ mod tests {
     }
 
     fn attempt(breaker: &Breaker, health: Health) {
-        breaker.admit().unwrap().record(health);
+        breaker.admit().ok().unwrap().record(health);
     }
 
     #[tokio::test(start_paused = true)]
@@ -208,7 +214,7 @@ mod tests {
         attempt(&breaker, Health::Away);
         assert_eq!(breaker.state(), CircuitState::Closed);
         attempt(&breaker, Health::Away);
-        assert!(breaker.admit().is_none());
+        assert!(breaker.admit().is_err());
         assert_eq!(breaker.state(), CircuitState::Open);
     }
 
@@ -226,10 +232,10 @@ mod tests {
         let breaker = breaker(1);
         attempt(&breaker, Health::Away);
         tokio::time::advance(OPEN_FOR - Duration::from_millis(1)).await;
-        assert!(breaker.admit().is_none());
+        assert_eq!(breaker.admit().err(), Some(Duration::from_millis(1)));
         tokio::time::advance(Duration::from_millis(1)).await;
-        let mut probe = breaker.admit().unwrap();
-        assert!(breaker.admit().is_none());
+        let mut probe = breaker.admit().ok().unwrap();
+        assert_eq!(breaker.admit().err(), Some(Duration::ZERO));
         assert_eq!(breaker.state(), CircuitState::Probing);
         assert!(probe.is_open());
         probe.record(Health::There);
@@ -245,9 +251,9 @@ mod tests {
         tokio::time::advance(OPEN_FOR).await;
         attempt(&breaker, Health::Away);
         tokio::time::advance(OPEN_FOR - Duration::from_millis(1)).await;
-        assert!(breaker.admit().is_none());
+        assert!(breaker.admit().is_err());
         tokio::time::advance(Duration::from_millis(1)).await;
-        assert!(breaker.admit().is_some());
+        assert!(breaker.admit().is_ok());
     }
 
     #[tokio::test(start_paused = true)]
@@ -255,31 +261,31 @@ mod tests {
         let breaker = breaker(1);
         attempt(&breaker, Health::Away);
         tokio::time::advance(OPEN_FOR).await;
-        drop(breaker.admit().unwrap());
-        assert!(breaker.admit().is_some());
+        drop(breaker.admit().ok().unwrap());
+        assert!(breaker.admit().is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_late_acceptance_closes_it_and_a_late_probe_frees_no_other() {
         let breaker = breaker(1);
-        let mut early = breaker.admit().unwrap();
+        let mut early = breaker.admit().ok().unwrap();
         attempt(&breaker, Health::Away);
         tokio::time::advance(OPEN_FOR).await;
-        let first = breaker.admit().unwrap();
+        let first = breaker.admit().ok().unwrap();
         early.record(Health::There);
         assert_eq!(breaker.state(), CircuitState::Closed);
         attempt(&breaker, Health::Away);
         tokio::time::advance(OPEN_FOR).await;
-        let _second = breaker.admit().unwrap();
+        let _second = breaker.admit().ok().unwrap();
         drop(first);
-        assert!(breaker.admit().is_none());
+        assert!(breaker.admit().is_err());
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_that_is_known_to_be_there_again_is_probed_at_once() {
         let breaker = breaker(1);
         attempt(&breaker, Health::Away);
-        assert!(breaker.admit().is_none());
+        assert!(breaker.admit().is_err());
         breaker.probe_next();
         assert_eq!(breaker.state(), CircuitState::Open);
         attempt(&breaker, Health::There);

@@ -53,7 +53,10 @@ pub enum Reason {
     /// Its `max_in_flight` is reached.
     Busy,
     /// Its circuit is open.
-    CircuitOpen,
+    CircuitOpen {
+        /// For how long yet; zero while a probe is under way.
+        left: Duration,
+    },
     /// The budget ended, or the sender hung up, before anything was sent.
     Budget,
     /// Connecting was refused for as long as the event was held.
@@ -99,7 +102,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reason::Busy => f.write_str("`max_in_flight` is reached"),
-            Reason::CircuitOpen => f.write_str("the circuit is open"),
+            Reason::CircuitOpen { .. } => f.write_str("the circuit is open"),
             Reason::Budget => {
                 f.write_str("the budget ended, or the sender hung up, before anything was sent")
             }

@@ -182,13 +182,10 @@ impl Destination {
             // Its supervisor knows before any delivery can show it.
             self.breaker.probe_next();
         }
-        let Some(passage) = self.breaker.admit() else {
+        let passage = self.breaker.admit().map_err(|left| {
             self.metrics.attempted(AttemptOutcome::Unavailable);
-            return Err(Failure::before(
-                AttemptOutcome::Unavailable,
-                Reason::CircuitOpen,
-            ));
-        };
+            Failure::before(AttemptOutcome::Unavailable, Reason::CircuitOpen { left })
+        })?;
         let mut attempts = Attempts {
             metrics: &self.metrics,
             passage,

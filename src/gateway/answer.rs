@@ -5,10 +5,11 @@ use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, StatusCode};
 
 use super::refusal::{Refusal, status};
+use crate::deliver::Reason;
 use crate::ledger::Told;
 use crate::listen::Response;
 use crate::message::{MessageId, RequestId};
-use crate::observe::{RequestResult, rfc3339};
+use crate::observe::{AttemptOutcome, RequestResult, rfc3339};
 
 /// A yes: what a request that was not refused is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +98,7 @@ pub(crate) fn refused(refusal: &Refusal, request: &RequestId) -> Response {
     };
     let body = error_body(result);
     let mut response = respond(status(result, true), result, request, body);
-    if let Some(seconds) = retry_after(result) {
+    if let Some(seconds) = retry_after(refusal, result) {
         response = response.with(RETRY_AFTER, seconds.to_string());
     }
     if result == RequestResult::Method {
@@ -119,15 +120,33 @@ fn respond(
 }
 
 /// How long a sender is asked to wait (seconds): a full house empties quickly; a
-/// stopping one is replaced within a few seconds; what is away or still running
-/// takes about as long as a circuit stays open.
-fn retry_after(result: RequestResult) -> Option<u16> {
+/// stopping one is replaced within a few seconds; a circuit that is open tells until
+/// when; what is away or still running takes about as long as one is open by default.
+fn retry_after(refusal: &Refusal, result: RequestResult) -> Option<u64> {
     match result {
         RequestResult::Busy => Some(1),
         RequestResult::Draining => Some(2),
-        RequestResult::Unavailable | RequestResult::InFlight => Some(5),
+        RequestResult::Unavailable => Some(circuits(refusal).unwrap_or(5)),
+        RequestResult::InFlight => Some(5),
         _ => None,
     }
+}
+
+/// Until when all the circuits are open that a delivery met (whole seconds, at least
+/// one); none where something else was away, too.
+fn circuits(refusal: &Refusal) -> Option<u64> {
+    let Refusal::Undelivered(undelivered) = refusal else {
+        return None;
+    };
+    let mut longest = None;
+    for (_, failure) in &undelivered.failures {
+        match failure.reason {
+            Reason::CircuitOpen { left } => longest = longest.max(Some(left)),
+            _ if failure.outcome == AttemptOutcome::Unavailable => return None,
+            _ => {}
+        }
+    }
+    longest.map(|left| (left.as_millis().div_ceil(1000) as u64).max(1))
 }
 
 fn error_body(result: RequestResult) -> Bytes {

@@ -238,7 +238,7 @@ impl fmt::Display for Refusal {
             }
             Refusal::Unnamed(destination) => write!(
                 f,
-                "the event has no type, or one too long, and `{destination}` makes a name of it"
+                "`{destination}` makes a name of the event that needs a type it has not, or is over 255 bytes"
             ),
             Refusal::Unmatched => f.write_str("no route takes it"),
             Refusal::Conflict { .. } => f.write_str("delivered before with another body"),

@@ -297,6 +297,22 @@ async fn an_open_circuit_is_unavailable_at_once_and_closes_when_the_service_is_b
     assert_eq!(metrics.value("hookward_circuit_open", &labels), 0.0);
 }
 
+#[tokio::test]
+async fn who_meets_an_open_circuit_is_asked_to_wait_until_it_is_tried_again() {
+    let upstream = Upstream::always(Reply::Reset).await;
+    for (open_for, wait) in [("300ms", 1..=1), ("10m", 590..=600)] {
+        let breaker = format!("circuit_breaker = {{ failures = 1, open_for = \"{open_for}\" }}\n");
+        let gateway = Gateway::start(&(clerk_to(upstream.url()) + &breaker)).await;
+        gateway.send(&Message::new("msg_1")).await;
+
+        let open = gateway.send(&Message::new("msg_2")).await;
+
+        assert_eq!(open.told(), (503, "unavailable"));
+        let told: u64 = open.header("retry-after").unwrap().parse().unwrap();
+        assert!(wait.contains(&told), "{told}");
+    }
+}
+
 /// A configuration that sends everything to all of these.
 fn fan_out(destinations: &[(&str, String)]) -> String {
     let names: Vec<_> = destinations.iter().map(|(name, _)| *name).collect();
