@@ -66,6 +66,7 @@ impl Silences {
 
     /// Tells each silence once, and its end.
     fn look(&mut self, state: &State) {
+        let _showing = state.showing();
         let current = state.current.load();
         let now = state.shared.clock.now();
         for source in &current.config.sources {

@@ -109,6 +109,9 @@ pub struct App {
 pub(crate) struct State {
     shared: Arc<Shared>,
     current: ArcSwap<Current>,
+    /// Held by who shows something of what is in force by its name, and while another
+    /// takes its place: what is retired then would come back, and stay.
+    showing: std::sync::Mutex<()>,
     written: Written,
     doors: Doors,
     queues: Queues,
@@ -160,6 +163,7 @@ impl App {
             state: Arc::new(State {
                 shared,
                 current: ArcSwap::from_pointee(current),
+                showing: std::sync::Mutex::default(),
                 written,
                 doors,
                 queues,
@@ -313,6 +317,10 @@ impl State {
         result
     }
 
+    fn showing(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.showing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn watching(&self) -> std::sync::MutexGuard<'_, Option<Watch>> {
         self.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -341,9 +349,12 @@ impl State {
         }
         new.tell_dangers();
         new.tell_restarts(&old.config);
+        let new = Arc::new(new);
+        let showing = self.showing();
+        self.current.store(Arc::clone(&new));
         new.show(Some(&old.config), &self.shared.metrics);
+        drop(showing);
         self.doors.show(&self.shared.metrics);
-        self.current.store(Arc::new(new));
         *self.watching() = watch;
         self.queues.change(self, queues);
         for destination in &self.current.load().destinations {

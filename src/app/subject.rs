@@ -33,6 +33,7 @@ impl Subject for Admin {
 
     fn metrics(&self) -> Option<String> {
         self.0.shared.ledger.count();
+        let _showing = self.0.showing();
         for destination in &self.0.current.load().destinations {
             let state = destination.state();
             self.0.shared.metrics.show_destination(
@@ -51,6 +52,7 @@ impl Subject for Admin {
     }
 
     fn status(&self) -> Status {
+        let _showing = self.0.showing();
         let current = self.0.current.load();
         let config = &current.config;
         Status {

@@ -299,6 +299,53 @@ async fn every_problem_of_a_bad_one_is_named_in_the_log() {
 }
 
 #[tokio::test]
+async fn what_is_retired_stays_so_whoever_looks_meanwhile() {
+    let upstream = Upstream::start().await;
+    let config = guarded(upstream.url());
+    let more = format!(
+        "{config}[sources.gone]\nsecrets = \"env:OTHER_KEY\"\nexpect_every = \"1h\"\nto = \"away\"\n\
+         [destinations.away]\ntype = \"http\"\nurl = \"http://127.0.0.1:9/\"\n"
+    );
+    let gateway = Arc::new(Gateway::start(&more).await);
+    let done = Arc::new(AtomicBool::new(false));
+    let mut looking = JoinSet::new();
+    for path in ["/metrics", "/status"].repeat(4) {
+        let (gateway, done) = (Arc::clone(&gateway), Arc::clone(&done));
+        looking.spawn(async move {
+            while !done.load(Ordering::Relaxed) {
+                gateway.ask("GET", path, Some(TOKEN)).await;
+            }
+        });
+    }
+    for _ in 0..40 {
+        gateway.rewrite(&config);
+        assert_eq!(
+            gateway.ask("POST", "/reload", Some(TOKEN)).await.status,
+            200
+        );
+
+        let metrics = gateway.metrics().await;
+        for (name, label) in [
+            ("hookward_circuit_open", ("destination", "away")),
+            ("hookward_destination_up", ("destination", "away")),
+            (
+                "hookward_last_verified_timestamp_seconds",
+                ("source", "gone"),
+            ),
+        ] {
+            assert_eq!(metrics.find(name, &[label]), None, "{name}");
+        }
+        gateway.rewrite(&more);
+        assert_eq!(
+            gateway.ask("POST", "/reload", Some(TOKEN)).await.status,
+            200
+        );
+    }
+    done.store(true, Ordering::Relaxed);
+    looking.join_all().await;
+}
+
+#[tokio::test]
 async fn what_is_no_longer_configured_is_no_longer_shown() {
     let upstream = Upstream::start().await;
     let config = guarded(upstream.url());
