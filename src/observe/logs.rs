@@ -109,7 +109,8 @@ fn filter(directives: &str) -> Result<EnvFilter, String> {
         "the log filter is neither a level (`error`, `warn`, `info`, `debug`, `trace`, `off`) nor directives as in `hookward::deliver=debug`"
             .to_owned()
     };
-    let mut filter = EnvFilter::new("warn,lapin=off");
+    // Who names single targets, or other crates, says nothing of the rest of hookward.
+    let mut filter = EnvFilter::new("warn,lapin=off,hookward=info");
     for directive in directives
         .split(',')
         .map(str::trim)
@@ -162,6 +163,12 @@ mod tests {
                 .unwrap()
                 .to_string(),
             "rustls::client=off,hookward=info,lapin=off,hyper=warn,warn"
+        );
+        assert_eq!(
+            filter("hyper=off,hookward::deliver=debug")
+                .unwrap()
+                .to_string(),
+            "hookward::deliver=debug,hookward=info,lapin=off,hyper=off,warn"
         );
         for bad in ["loud", "hyper=loud", "=info", "a b=info", "hookward=loud"] {
             assert!(filter(bad).is_err(), "{bad}");
