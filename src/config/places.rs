@@ -1,5 +1,6 @@
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use super::check::Whole;
@@ -28,11 +29,16 @@ pub(super) fn check(whole: &Whole<'_>) {
 
 /// A file that is written, and made where it is not there.
 fn file(whole: &Whole<'_>, key: &str, path: &Path) {
-    if path.is_dir() {
-        let hint = "name a file in it, as in `\"FOLDER/events.jsonl\"`";
-        whole.reader.error(key, "is a folder", hint);
-    } else {
-        parent(whole, key, path, "hookward makes the file, not its folder");
+    match fs::metadata(path).map(|found| found.file_type()) {
+        Ok(found) if found.is_dir() => {
+            let hint = "name a file in it, as in `\"FOLDER/events.jsonl\"`";
+            whole.reader.error(key, "is a folder", hint);
+        }
+        Ok(found) if found.is_fifo() => {
+            let hint = "name a file, or `\"-\"` for stdout: a pipe cannot be synced";
+            whole.reader.error(key, "is a pipe", hint);
+        }
+        _ => parent(whole, key, path, "hookward makes the file, not its folder"),
     }
 }
 

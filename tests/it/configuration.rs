@@ -133,6 +133,23 @@ async fn all_that_cannot_be_opened_is_told_in_one_start() {
 }
 
 #[tokio::test]
+async fn a_pipe_is_no_file_for_events_and_check_says_so_without_waiting_for_its_reader() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("events");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+    let config = "[sources.clerk]\nsecrets = \"env:KEY\"\nto = \"record\"\n\
+                  [destinations.record]\ntype = \"file\"\npath = \"events\"\n";
+
+    let (code, _, stderr) = run(folder.path(), config, &["check"]).await;
+
+    assert_eq!(code, Some(64), "{stderr}");
+    assert!(
+        stderr.contains("`destinations.record.path` is a pipe"),
+        "{stderr}"
+    );
+}
+
+#[tokio::test]
 async fn a_secret_that_is_not_there_keeps_it_from_starting() {
     let folder = tempfile::tempdir().unwrap();
     let config = clerk_to("http://127.0.0.1:9/").replace("env:KEY", "env:NOT_SET_ANYWHERE");
