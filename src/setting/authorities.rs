@@ -8,9 +8,10 @@ use rustls::{CertificateError, ClientConfig, ConfigBuilder, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
+use super::trust::{self, Trust, webpki};
 use super::{SecretReader, Section};
 
-/// Certificates of authorities, from a file.
+/// Certificates of authorities, or of servers themselves, from a file.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Ca {
     /// The file.
@@ -70,59 +71,61 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     Ok(certificates)
 }
 
-/// TLS as a client that trusts the authorities of `ca`, else the system's. Who
-/// the client itself is comes next.
+/// TLS as a client that trusts the authorities and the certificates of `ca`, else
+/// the authorities of the system. Who the client itself is comes next.
 ///
 /// # Errors
 /// In words, when there are no authorities to trust.
 pub fn trusting(ca: Option<&Ca>) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, String> {
-    let roots = roots(ca)?;
     // Never the process's default: in some builds there are two to choose from.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| format!("TLS cannot be set up: {error}"))?;
-    Ok(builder.with_root_certificates(roots))
+    let Some(ca) = ca else {
+        return Ok(builder.with_root_certificates(system()?));
+    };
+    if ca.certificates.is_empty() {
+        return Err("`ca` was not read".into());
+    }
+    let trust = Arc::new(Trust::of(&ca.certificates, provider)?);
+    Ok(builder.dangerous().with_custom_certificate_verifier(trust))
 }
 
 /// Why a TLS handshake as a client failed, with the way out where there is one.
 pub fn handshake_failed(error: &io::Error) -> String {
     let inner = error.get_ref().and_then(|error| error.downcast_ref());
-    match inner {
+    let told = match inner {
         Some(rustls::Error::InvalidMessage(_)) => {
-            "what answers there speaks no TLS: is the URL's scheme right?".into()
+            "what answers there speaks no TLS: is the URL's scheme right?"
         }
         // Bad is the signature beside an authority of the same name.
         Some(rustls::Error::InvalidCertificate(
             CertificateError::UnknownIssuer | CertificateError::BadSignature,
-        )) => {
-            "no authority that is trusted has signed its certificate: name its own with `ca`".into()
-        }
-        _ => error.to_string(),
-    }
+        )) => UNTRUSTED,
+        Some(other) => match webpki(other).as_deref() {
+            Some(trust::AUTHORITY) => UNTRUSTED,
+            Some(trust::VERSION) => {
+                "its certificate is of X.509 version 1, which names no host: it takes one of \
+                 version 3 with `subjectAltName`"
+            }
+            _ => return error.to_string(),
+        },
+        None => return error.to_string(),
+    };
+    told.to_owned()
 }
 
-fn roots(ca: Option<&Ca>) -> Result<RootCertStore, String> {
+const UNTRUSTED: &str = "no authority that is trusted has signed its certificate: name that \
+    one, or the certificate itself, with `ca`";
+
+fn system() -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
-    match ca {
-        Some(ca) => {
-            for certificate in &ca.certificates {
-                roots
-                    .add(certificate.clone())
-                    .map_err(|error| format!("`ca` holds a bad certificate: {error}"))?;
-            }
-            if roots.is_empty() {
-                return Err("`ca` was not read".into());
-            }
-        }
-        None => {
-            // A system's store often holds some that are out of form; they are
-            // of no use, and no harm.
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if roots.is_empty() {
-                return Err("the system has no certificates of authorities: set `ca`".into());
-            }
-        }
+    // A system's store often holds some that are out of form; they are of no use,
+    // and no harm.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err("the system has no certificates of authorities: set `ca`".into());
     }
     Ok(roots)
 }

@@ -12,6 +12,7 @@ mod problems;
 mod reader;
 mod secret;
 mod section;
+mod trust;
 mod url;
 mod value;
 

@@ -1,8 +1,12 @@
-use std::path::Path;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType,
+    date_time_ymd,
+};
+
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::AsyncWriteExt as _;
 use tokio_rustls::TlsAcceptor;
 
@@ -19,8 +23,8 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    fn write(&self, path: &Path) {
-        std::fs::write(path, self.0.pem()).unwrap();
+    fn pem(&self) -> String {
+        self.0.pem()
     }
 
     /// A server that shows a certificate of this authority for `host`.
@@ -28,34 +32,72 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new([host.to_owned()]).unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .unwrap();
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        TlsAcceptor::from(Arc::new(config))
+        showing(certificate.der().clone(), &key)
     }
 }
 
-/// Delivers one event to a server of `server` that shows `host`, trusting `ca`.
-async fn deliver(server: &Authority, host: &str, ca: &Authority) -> Result<Receipt, Failure> {
+/// A server's certificate that nobody else has signed.
+struct Own(Certificate, KeyPair);
+
+impl Own {
+    fn new(change: impl Fn(&mut CertificateParams)) -> Self {
+        let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        Self(params.self_signed(&key).unwrap(), key)
+    }
+
+    fn server(&self) -> TlsAcceptor {
+        showing(self.0.der().clone(), &self.1)
+    }
+}
+
+/// What `openssl req -x509` makes of a certificate.
+fn an_authority_by_its_own_word(params: &mut CertificateParams) {
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+}
+
+/// A certificate as `openssl x509 -req` makes it, if it is told of no extensions.
+fn version_1(certificate: &Certificate) -> CertificateDer<'static> {
+    let mut der = certificate.der().to_vec();
+    let version_3 = [0xa0, 3, 2, 1, 2];
+    let at = der.windows(5).position(|part| part == version_3).unwrap();
+    der[at + 4] = 0;
+    der.into()
+}
+
+/// A server that shows this certificate, and has this key.
+fn showing(certificate: CertificateDer<'static>, key: &KeyPair) -> TlsAcceptor {
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    // Whether key and certificate belong together is for the client to find out.
+    let certified = CertifiedKey::new(
+        vec![certificate],
+        provider.key_provider.load_private_key(key).unwrap(),
+    );
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// Delivers one event to a service behind `server`, with `ca` as configured.
+async fn deliver(server: TlsAcceptor, ca: &str) -> Result<Receipt, Failure> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ca.pem");
-    ca.write(&path);
+    std::fs::write(&path, ca).unwrap();
     let upstream = Upstream::listen().await;
     let built = build(&format!(
         "type = 'http'\nurl = 'https://{}/hooks'\nca = '{}'\n",
         upstream.address(),
         path.display()
     ));
-    let acceptor = server.server(host);
     let service = async {
         let stream = upstream.accept().await.0;
-        if let Ok(stream) = acceptor.accept(stream).await {
+        if let Ok(stream) = server.accept(stream).await {
             assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
             let mut peer = Peer(stream);
             peer.answer(OK).await;
@@ -65,28 +107,79 @@ async fn deliver(server: &Authority, host: &str, ca: &Authority) -> Result<Recei
     tokio::join!(built.destination.deliver(&event, budget(30)), service).0
 }
 
+/// How a handshake with `server` fails, after which nothing was sent.
+async fn refused(server: TlsAcceptor, ca: &str) -> String {
+    let failure = deliver(server, ca).await.unwrap_err();
+    assert_eq!(failure.outcome, AttemptOutcome::Failed);
+    assert!(matches!(failure.reason, Reason::Tls(_)), "{failure:?}");
+    assert!(!failure.may_have_arrived);
+    failure.reason.to_string()
+}
+
 #[tokio::test]
 async fn a_service_with_a_certificate_of_the_configured_authority_is_trusted() {
     let authority = Authority::new();
-    deliver(&authority, "127.0.0.1", &authority).await.unwrap();
+    let server = authority.server("127.0.0.1");
+    deliver(server, &authority.pem()).await.unwrap();
 }
 
 #[tokio::test]
 async fn an_unknown_authority_or_another_host_gets_nothing() {
     let (authority, other) = (Authority::new(), Authority::new());
-    for (host, ca) in [("127.0.0.1", &other), ("192.0.2.1", &authority)] {
-        let failure = deliver(&authority, host, ca).await.unwrap_err();
-        assert_eq!(failure.outcome, AttemptOutcome::Failed);
-        assert!(matches!(failure.reason, Reason::Tls(_)), "{failure:?}");
-        assert!(!failure.may_have_arrived);
+    refused(authority.server("127.0.0.1"), &other.pem()).await;
+    refused(authority.server("192.0.2.1"), &authority.pem()).await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_configured_itself_is_trusted_whatever_it_calls_itself() {
+    for own in [Own::new(|_| {}), Own::new(an_authority_by_its_own_word)] {
+        let both = Authority::new().pem() + &own.0.pem();
+        deliver(own.server(), &both).await.unwrap();
     }
 }
 
 #[tokio::test]
+async fn a_certificate_that_is_configured_itself_is_good_for_its_host_its_time_and_its_key() {
+    type Change = fn(&mut CertificateParams);
+    let elsewhere: Change = |params| {
+        params.subject_alt_names = vec![SanType::DnsName("elsewhere.test".try_into().unwrap())];
+    };
+    let ended: Change = |params| params.not_after = date_time_ymd(2001, 1, 1);
+    let begins: Change = |params| params.not_before = date_time_ymd(2999, 1, 1);
+    for (change, why) in [
+        (elsewhere, "elsewhere.test"),
+        (ended, "expired"),
+        (begins, "not valid yet"),
+    ] {
+        let own = Own::new(|params| {
+            an_authority_by_its_own_word(params);
+            change(params);
+        });
+        let told = refused(own.server(), &own.0.pem()).await;
+        assert!(told.contains(why), "{told}");
+    }
+    let own = Own::new(an_authority_by_its_own_word);
+    let thief = showing(own.0.der().clone(), &KeyPair::generate().unwrap());
+    refused(thief, &own.0.pem()).await;
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_a_handshake_is_told_with_the_way_out() {
-    let (authority, other) = (Authority::new(), Authority::new());
-    let told = deliver(&authority, "127.0.0.1", &other).await.unwrap_err();
-    assert!(told.reason.to_string().contains("name its own with `ca`"));
+    let other = Authority::new().pem();
+    let unknown = [
+        Authority::new().server("127.0.0.1"),
+        Own::new(an_authority_by_its_own_word).server(),
+    ];
+    for server in unknown {
+        let told = refused(server, &other).await;
+        assert!(
+            told.ends_with("the certificate itself, with `ca`"),
+            "{told}"
+        );
+    }
+    let own = Own::new(|_| {});
+    let told = refused(showing(version_1(&own.0), &own.1), &other).await;
+    assert!(told.contains("X.509 version 1"), "{told}");
 
     let upstream = Upstream::listen().await;
     let url = format!("https://{}/hooks", upstream.address());
