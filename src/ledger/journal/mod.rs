@@ -173,10 +173,10 @@ impl Journal {
         .await
     }
 
-    /// Drops what was last accepted before a time.
+    /// Drops what was last accepted before a time, and tidies up.
     pub(super) async fn expire(&self, before: Millis) {
         // That it failed is told by the writer, and it comes again.
-        let _ = self.order(|answer| Order::Expire(before, answer)).await;
+        let _ = self.order(|answer| Order::Tidy(before, answer)).await;
     }
 
     pub(super) fn set_retention(&self, retention: u64) {

@@ -140,6 +140,17 @@ impl Shelf {
         }
     }
 
+    /// Has sorted what is not written to any more. The store looks whether a part of
+    /// its log can go only when it has sorted something, and does that by itself only
+    /// with a slice that has become large: where none ever does, its log would grow
+    /// for as long as the process runs. For the writer alone.
+    pub(super) fn sort(&self) -> Result<(), Broken> {
+        for past in self.with(Slices::past).unwrap_or_default() {
+            past.rotate_memtable()?;
+        }
+        Ok(())
+    }
+
     fn reading(&self) -> RwLockReadGuard<'_, Result<Slices, LedgerAway>> {
         self.slices.read().unwrap_or_else(PoisonError::into_inner)
     }

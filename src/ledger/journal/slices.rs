@@ -219,6 +219,12 @@ impl Slices {
         (oldest.newest <= before).then(|| Expired(self.database.clone(), self.slices.remove(0)))
     }
 
+    /// The slices that nothing more is written to.
+    pub(super) fn past(&self) -> Vec<Keyspace> {
+        let past = self.slices.iter().rev().skip(1);
+        past.map(|slice| slice.keyspace.clone()).collect()
+    }
+
     pub(super) fn known(&self) -> u64 {
         self.slices.iter().map(|slice| slice.known).sum()
     }

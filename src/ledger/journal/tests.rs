@@ -65,6 +65,23 @@ fn log(path: &Path) -> PathBuf {
     logs.max().unwrap()
 }
 
+/// How many tables each slice has, from the fewest on.
+fn tables(path: &Path) -> Vec<usize> {
+    let inside = |path: &Path| {
+        fs::read_dir(path)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+    };
+    let all = inside(&path.join("keyspaces"));
+    // The first is the store's own.
+    let slices = all.filter(|path| path.file_name().is_some_and(|name| name != "0"));
+    let mut tables: Vec<_> = slices
+        .map(|path| inside(&path.join("tables")).count())
+        .collect();
+    tables.sort_unstable();
+    tables
+}
+
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -264,6 +281,28 @@ async fn what_was_forgotten_or_changed_is_counted_once() {
     assert!(knows(&journal, 1).await && !knows(&journal, 3).await);
     drop(journal);
     assert_eq!(open(dir.path()).await.count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_written_to_any_more_is_sorted_so_that_the_log_does_not_grow_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path()).await;
+    for number in 0..3 {
+        let record = record(START + number * HOUR);
+        journal.settle(id(number), &record).await.unwrap();
+    }
+    journal.expire(START - HOUR).await;
+    // Closed, what was begun is done.
+    drop(journal);
+    let journal = open(dir.path()).await;
+    assert_eq!(
+        tables(dir.path()),
+        [0, 1, 1],
+        "the newest is still written to"
+    );
+    for number in 0..3 {
+        assert!(knows(&journal, number).await);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

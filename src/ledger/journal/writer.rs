@@ -14,8 +14,8 @@ use crate::ledger::record::Millis;
 pub(super) enum Order {
     /// To write these, each of another id.
     Write(Vec<Change>, Answer),
-    /// To drop what was last accepted before a time.
-    Expire(Millis, Answer),
+    /// To drop what was last accepted before a time, and to sort what is past.
+    Tidy(Millis, Answer),
     /// To open everything anew: somebody could not read.
     Distrust(String),
 }
@@ -119,7 +119,7 @@ impl Writer {
     /// Answers those whose orders came while it is closed.
     fn refuse(&mut self) {
         while let Ok(order) = self.orders.try_recv() {
-            if let Order::Write(_, answer) | Order::Expire(_, answer) = order {
+            if let Order::Write(_, answer) | Order::Tidy(_, answer) = order {
                 // Who has stopped waiting needs no answer.
                 let _ = answer.send(self.shelf.up());
             }
@@ -207,7 +207,7 @@ impl Writer {
                     changes.extend(more);
                     answers.push(answer);
                 }
-                Order::Expire(before, answer) => {
+                Order::Tidy(before, answer) => {
                     expire = Some(before);
                     answers.push(answer);
                 }
@@ -216,7 +216,7 @@ impl Writer {
         }
         let done = self.write(changes);
         let done = match (done, expire) {
-            (Ok(()), Some(before)) => self.shelf.expire(before),
+            (Ok(()), Some(before)) => self.tidy(before),
             (done, _) => done,
         };
         let done = done.map_err(|broken| match broken {
@@ -228,6 +228,11 @@ impl Writer {
         }
         done?;
         distrusted.map_or(Ok(()), Err)
+    }
+
+    fn tidy(&self, before: Millis) -> Result<(), Broken> {
+        self.shelf.expire(before)?;
+        self.shelf.sort()
     }
 
     fn write(&self, mut changes: Vec<Change>) -> Result<(), Broken> {
