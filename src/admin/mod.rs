@@ -218,20 +218,27 @@ async fn act<S: Subject>(subject: &S, action: Action) -> Response {
                 Err(away) => ledger_away(&away),
             }
         }
-        Action::Reload => match subject.reload().await {
-            Ok(warnings) => json_answer(
-                StatusCode::OK,
-                &json!({ "result": "ok", "warnings": told(warnings.warnings()) }),
-            ),
-            Err(problems) => json_answer(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                &json!({
-                    "error": "refused",
-                    "problems": told(problems.errors()),
-                    "warnings": told(problems.warnings()),
-                }),
-            ),
-        },
+        Action::Reload => reload(subject).await,
+    }
+}
+
+async fn reload(subject: &impl Subject) -> Response {
+    if let Some(word) = subject.readiness().not_ready {
+        return error(StatusCode::SERVICE_UNAVAILABLE, word);
+    }
+    match subject.reload().await {
+        Ok(warnings) => json_answer(
+            StatusCode::OK,
+            &json!({ "result": "ok", "warnings": told(warnings.warnings()) }),
+        ),
+        Err(problems) => json_answer(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            &json!({
+                "error": "refused",
+                "problems": told(problems.errors()),
+                "warnings": told(problems.warnings()),
+            }),
+        ),
     }
 }
 

@@ -48,6 +48,23 @@ impl Current {
         }
     }
 
+    /// Puts the sources' shares of the requests under way into force.
+    pub(super) fn share(&self) {
+        let gateway = &self.gateway;
+        for written in &self.config.sources {
+            let source = match &written.source.path {
+                Some(path) => gateway.sources.get(path),
+                None => gateway.queues.get(&written.name.shared()),
+            };
+            if let Some(source) = source
+                && let Some(slots) = &source.in_flight
+                && let Some(limit) = at_once(written, &source.destinations)
+            {
+                slots.set_limit(limit);
+            }
+        }
+    }
+
     /// Shows in the metrics what is configured from now on, and no more what of
     /// `old` no longer is.
     pub(super) fn show(&self, old: Option<&Config>, metrics: &Metrics) {
@@ -234,13 +251,11 @@ fn at_once(written: &config::Source, targets: &[Target]) -> Option<usize> {
 }
 
 /// A source's share of the requests under way. It lives on over a reload, so
-/// that those under way keep counting.
+/// that those under way keep counting; with its old limit, because what is built
+/// may not come into force.
 fn share(before: Option<&Arc<Source>>, limit: usize) -> Arc<Slots> {
     match before.and_then(|source| source.in_flight.as_ref()) {
-        Some(slots) => {
-            slots.set_limit(limit);
-            Arc::clone(slots)
-        }
+        Some(slots) => Arc::clone(slots),
         None => Slots::new(limit),
     }
 }

@@ -35,6 +35,8 @@ struct Inner {
     admin: Option<Opening>,
     /// Closed by a reload, with connections that may go on for a while.
     retired: Vec<Opening>,
+    /// hookward is stopping: nothing is opened any more.
+    leaving: bool,
 }
 
 /// One listener. Its limits can be changed while it is open; its address only
@@ -55,6 +57,8 @@ const ADMIN_CONNECTIONS: usize = 32;
 /// because its connections are few: silent ones must not keep a probe waiting
 /// until hookward is taken for dead (Kubernetes: three times 10 s).
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// For what was cut to be gone.
+const CUT: Duration = Duration::from_secs(1);
 
 impl Doors {
     /// Binds the listeners of a configuration.
@@ -87,6 +91,7 @@ impl Doors {
                 server,
                 admin,
                 retired: Vec::new(),
+                leaving: false,
             }),
             tasks: TaskTracker::new(),
             crew,
@@ -101,7 +106,7 @@ impl Doors {
         self.inner().admin.as_ref().map(Opening::url)
     }
 
-    /// Begins to serve the admin listener, before anything else.
+    /// Begins to serve the admin listener, unless it is served.
     pub(super) fn open_admin(&self, state: &Arc<State>) {
         if let Some(admin) = &mut self.inner().admin {
             self.serve_admin(admin, state, &Handle::current());
@@ -117,10 +122,14 @@ impl Doors {
     /// where an address is another, a new listener for the old one.
     ///
     /// # Errors
-    /// Each new address that cannot be bound; nothing is changed then.
+    /// Each new address that cannot be bound, or that hookward is stopping; nothing
+    /// is changed then.
     pub(super) fn change(&self, state: &Arc<State>, config: &Config) -> Result<(), Problems> {
         let runtime = Handle::current();
         let inner = &mut *self.inner();
+        if inner.leaving {
+            return Err(stopping());
+        }
         let mut problems = Problems::default();
         let moved = |old: &Opening, wanted: &Address| old.address != *wanted;
 
@@ -175,8 +184,11 @@ impl Doors {
     }
 
     /// From now on every answer asks its sender to go elsewhere.
+    /// Nothing is opened any more.
     pub(super) fn leave(&self) {
-        self.inner().server.stop.leave();
+        let inner = &mut *self.inner();
+        inner.leaving = true;
+        inner.server.stop.leave();
     }
 
     /// Stops taking connections for requests.
@@ -198,7 +210,8 @@ impl Doors {
         if timeout(within, self.tasks.wait()).await.is_err() {
             // A retired one may have been given longer before.
             stops.iter().for_each(Stop::cut);
-            self.tasks.wait().await;
+            // What is cut ends at once.
+            let _ = timeout(CUT, self.tasks.wait()).await;
         }
     }
 
@@ -303,8 +316,10 @@ impl Opening {
 impl Inner {
     /// Takes no more connections at `old`; those that are there may go on for a
     /// while, or until hookward stops.
-    fn retire(&mut self, old: Opening, within: Duration, runtime: &Handle) {
+    fn retire(&mut self, mut old: Opening, within: Duration, runtime: &Handle) {
         old.stop.close();
+        // One that was never served would take connections that nobody answers.
+        old.listener = None;
         let stop = old.stop.clone();
         runtime.spawn(async move {
             tokio::time::sleep(within).await;
@@ -313,6 +328,16 @@ impl Inner {
         self.retired.retain(|retired| !retired.is_over());
         self.retired.push(old);
     }
+}
+
+fn stopping() -> Problems {
+    Problems::from(Problem {
+        severity: Severity::Error,
+        key: String::new(),
+        message: "hookward is stopping; the configuration is not changed any more".into(),
+        place: Place::Nowhere,
+        hint: None,
+    })
 }
 
 async fn told(serving: impl Future<Output = io::Result<usize>>) {

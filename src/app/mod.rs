@@ -14,11 +14,13 @@ mod subject;
 mod watch;
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::FutureExt as _;
 use tokio::sync::{Mutex, Notify, mpsc};
 use tokio::time::timeout;
 
@@ -214,14 +216,24 @@ impl App {
         state: &Arc<State>,
         controls: &mut mpsc::Receiver<Control>,
     ) -> Result<Ended, StartError> {
-        // While the ledger is waited for, whoever asks can be told so.
-        state.doors.open_admin(state);
-        if let Some(ended) = ledger::wait(state, controls).await? {
+        let ended = {
+            let mut usable = pin!(ledger::wait(state, controls));
+            match usable.as_mut().now_or_never() {
+                Some(usable) => usable?,
+                None => {
+                    // Meanwhile, whoever asks can be told so.
+                    state.doors.open_admin(state);
+                    usable.await?
+                }
+            }
+        };
+        if let Some(ended) = ended {
             state.doors.finish(Duration::ZERO).await;
             return Ok(ended);
         }
         // Whoever is let in finds it ready: all that it needs is there.
         state.enter(Phase::Serving);
+        state.doors.open_admin(state);
         state.doors.open(state);
         let prepared = {
             let current = state.current.load();
@@ -298,23 +310,10 @@ impl State {
     /// # Errors
     /// Every problem; the old configuration goes on then.
     pub(crate) async fn reload(self: &Arc<Self>) -> Result<Problems, Problems> {
-        let _one_at_a_time = self.reloading.lock().await;
-        let state = Arc::clone(self);
-        // Reading files and moving a ledger may block for a while.
-        let result = tokio::task::spawn_blocking(move || state.take_over()).await;
-        let result = result.unwrap_or_else(|_| Err(panicked()));
-        self.shared.metrics.reloaded(result.is_ok());
-        match &result {
-            Ok(warnings) => {
-                log(warnings);
-                tracing::info!("the configuration was read again and taken over");
-            }
-            Err(problems) => {
-                log(problems);
-                tracing::error!("the new configuration is refused; the old one goes on");
-            }
-        }
-        result
+        // A task of its own: whoever asked may go away, and a reload that was begun
+        // is to be finished and told before another begins.
+        let reload = tokio::spawn(reload(Arc::clone(self)));
+        reload.await.unwrap_or_else(|_| Err(panicked()))
     }
 
     fn showing(&self) -> std::sync::MutexGuard<'_, ()> {
@@ -327,6 +326,15 @@ impl State {
 
     fn take_over(self: &Arc<Self>) -> Result<Problems, Problems> {
         let (config, warnings) = self.written.load()?;
+        let series = self.shared.metrics.series();
+        self.change(config).inspect_err(|_| {
+            // Nobody is to be shown what never came into force.
+            self.shared.metrics.take_back(&series);
+        })?;
+        Ok(warnings)
+    }
+
+    fn change(self: &Arc<Self>, config: Config) -> Result<(), Problems> {
         let watch = Watch::wanted(&config);
         let old = self.current.load_full();
         let mut problems = Problems::default();
@@ -339,6 +347,7 @@ impl State {
         self.doors.change(self, &new.config)?;
         let server = &new.config.server;
         self.shared.in_flight.set_limit(server.max_in_flight);
+        new.share();
         self.shared.buffers.set_limit(server.max_buffered.bytes());
         self.shared.ledger.reconfigure(&new.config.ledger);
         // Checked with the rest of the configuration; the old filter stays otherwise.
@@ -360,8 +369,31 @@ impl State {
         for destination in &self.current.load().destinations {
             destination.reopen();
         }
-        Ok(warnings)
+        Ok(())
     }
+}
+
+/// One reload, from the first look at the file until what came of it is told.
+async fn reload(state: Arc<State>) -> Result<Problems, Problems> {
+    let _one_at_a_time = state.reloading.lock().await;
+    // Reading files and moving a ledger may block for a while.
+    let result = tokio::task::spawn_blocking({
+        let state = Arc::clone(&state);
+        move || state.take_over()
+    });
+    let result = result.await.unwrap_or_else(|_| Err(panicked()));
+    state.shared.metrics.reloaded(result.is_ok());
+    match &result {
+        Ok(warnings) => {
+            log(warnings);
+            tracing::info!("the configuration was read again and taken over");
+        }
+        Err(problems) => {
+            log(problems);
+            tracing::error!("the new configuration is refused; the old one goes on");
+        }
+    }
+    result
 }
 
 fn log(problems: &Problems) {

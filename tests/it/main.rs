@@ -32,6 +32,7 @@ mod rabbitmq_script;
 mod redis;
 mod redis_away;
 mod reload;
+mod reload_at_odds;
 mod reload_outside;
 mod rolling;
 mod routing;
