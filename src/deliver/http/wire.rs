@@ -70,7 +70,8 @@ impl Wire {
     }
 
     /// Sends a request, whose head `write` writes, and waits for the head of its
-    /// answer until `deadline`.
+    /// answer until `deadline`. Where that accepts before all of the request is out,
+    /// the rest follows, as far as it is taken by then.
     ///
     /// True with the answer when all of the request is out.
     ///
@@ -116,8 +117,16 @@ impl Wire {
             }))
         })
         .await;
-        let whole = sending.is_done();
-        Ok((answered?, whole))
+        let reply = answered?;
+        if reply.status.is_success() {
+            // It accepts before it has read all, and may read on: then it is to get all.
+            poll_fn(|context| match sending.poll(stream, context) {
+                Poll::Ready(_) => Poll::Ready(()),
+                Poll::Pending => poll_late(timer, deadline, context).map(drop),
+            })
+            .await;
+        }
+        Ok((reply, sending.is_done()))
     }
 
     /// Reads off what there is of the body, without waiting.
