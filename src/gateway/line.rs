@@ -349,9 +349,9 @@ impl Source {
 
     /// Notes when a message was verified, and how far the sender's clock is from ours.
     pub(super) fn verified(&self, message: &Verified, now: SystemTime) {
-        let now = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        self.metrics.last_verified.set(now.as_secs_f64());
+        self.metrics.verified(now);
         if let Some(proof) = message.proof() {
+            let now = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
             let signed = Duration::from_secs(proof.timestamp().seconds());
             self.metrics
                 .clock_skew

@@ -65,6 +65,11 @@ pub struct Undelivered {
 }
 
 impl Undelivered {
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.failures.is_empty() && self.pending.is_empty()
+    }
+
     /// Their names, for the log.
     pub(crate) fn destinations(&self) -> String {
         let failed = self.failures.iter().map(|(name, _)| &**name);

@@ -68,6 +68,7 @@ impl Slots {
         Box::pin(async {
             if is_behind().await {
                 let _ = timeout(PATIENCE, self.room()).await;
+                self.pass_on();
             }
             self.is_full()
         })
@@ -84,6 +85,13 @@ impl Slots {
                 return;
             }
             freed.await;
+        }
+    }
+
+    /// Tells the next who waits of a place that whoever was told of it did not take.
+    fn pass_on(&self) {
+        if self.waiting.load(Ordering::SeqCst) > 0 && !self.is_full() {
+            self.freed.notify_one();
         }
     }
 }
@@ -178,6 +186,10 @@ impl Places {
             if let Ok(places) = Self::take(server, share) {
                 return places;
             }
+            server.pass_on();
+            if let Some(share) = share {
+                share.pass_on();
+            }
             tokio::task::yield_now().await;
         }
     }
@@ -264,6 +276,23 @@ mod tests {
         assert!(futures_util::poll!(waiting.as_mut()).is_pending());
         slots.set_limit(1);
         waiting.await;
+    }
+
+    #[tokio::test]
+    async fn a_place_that_one_of_a_full_share_was_told_of_is_not_lost_to_others() {
+        let (server, share) = (Slots::new(2), Slots::new(1));
+        let taken = [Places::take(&server, None), Places::take(&server, None)];
+        let mut first = pin!(Places::wait(&server, Some(&share)));
+        let mut second = pin!(Places::wait(&server, Some(&share)));
+        let mut other = pin!(Places::wait(&server, None));
+        assert!(futures_util::poll!(first.as_mut()).is_pending());
+        assert!(futures_util::poll!(second.as_mut()).is_pending());
+        assert!(futures_util::poll!(other.as_mut()).is_pending());
+        drop(taken);
+        let _first = first.await;
+        assert!(futures_util::poll!(second.as_mut()).is_pending());
+        assert!(futures_util::poll!(second.as_mut()).is_pending());
+        assert!(futures_util::poll!(other.as_mut()).is_ready());
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -192,6 +192,7 @@ impl Trace {
         };
         let ended = self.progress.ended();
         let mut undelivered = Undelivered::default();
+        let mut accepted = false;
         for &number in plan {
             let target = &source.destinations[number];
             if !target.destination.required() {
@@ -202,10 +203,15 @@ impl Trace {
                 Some((_, Some(failure))) => undelivered
                     .failures
                     .push((Arc::clone(&target.name), failure.clone())),
-                Some((_, None)) => {}
+                Some((_, None)) => accepted = true,
             }
         }
-        Refusal::Undelivered(Arc::new(undelivered))
+        match undelivered.is_empty() {
+            false => Refusal::Undelivered(Arc::new(undelivered)),
+            // All that is left to do is the ledger's.
+            true if accepted => Refusal::Unkept,
+            true => Refusal::LedgerAway,
+        }
     }
 
     fn source_name(&self) -> &str {

@@ -16,7 +16,7 @@ mod window;
 mod tests;
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use subtle::{Choice, ConstantTimeEq as _};
 
@@ -137,12 +137,7 @@ impl Verifier {
                 }));
             }
         };
-        key.metrics.verified.inc();
-        key.metrics.last_verified.set(
-            now.duration_since(UNIX_EPOCH)
-                .unwrap_or_default()
-                .as_secs_f64(),
-        );
+        key.metrics.verified(now);
         Ok(Verified::proven(received, envelope, Arc::clone(&key.name)))
     }
 

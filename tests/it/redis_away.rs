@@ -129,6 +129,31 @@ async fn a_receipt_that_redis_did_not_take_is_no_success_and_is_not_lost() {
 }
 
 #[tokio::test]
+async fn a_budget_that_ends_while_only_the_receipt_is_to_be_kept_is_no_failed_delivery() {
+    let Some(redis) = Redis::with(&[]).await else {
+        return;
+    };
+    let upstream = Upstream::always(Reply::Held(200)).await;
+    let config = sharing(
+        &redis,
+        ", timeout = \"8s\", lease = \"40s\"",
+        &clerk_to(upstream.url()),
+    );
+    let gateway = connected(&format!("server.request_timeout = \"1s\"\n{config}")).await;
+    let mut connection = gateway.connect().await;
+    let sealed = Message::new("msg_1").seal();
+    connection.write(&sealed.request("/clerk")).await;
+    upstream.reached(1).await;
+    redis.signal(Signal::STOP);
+    upstream.release(1);
+
+    assert_eq!(connection.answer().await.told(), (503, "unavailable"));
+    gateway.line(&["msg_1", "could keep who accepted"]).await;
+    redis.signal(Signal::CONT);
+    until_answered(&gateway, "msg_1", "duplicate").await;
+}
+
+#[tokio::test]
 async fn a_redis_that_is_away_at_the_start_is_waited_for() {
     let Some(mut redis) = Redis::prepared(&[]) else {
         return;

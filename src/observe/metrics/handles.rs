@@ -1,3 +1,5 @@
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use prometheus::{Gauge, Histogram, IntCounter, IntGauge};
 
 use super::Metrics;
@@ -161,9 +163,22 @@ impl SourceMetrics {
         self.refusals[reason as usize].inc();
     }
 
+    /// Notes when a message was verified.
+    pub fn verified(&self, at: SystemTime) {
+        move_on(&self.last_verified, at);
+    }
+
     /// Counts a repeat that was answered `duplicate`.
     pub fn repeated(&self, kind: RepeatKind) {
         self.repeats[kind as usize].inc();
+    }
+}
+
+impl KeyMetrics {
+    /// Counts a message that it verified at this time.
+    pub fn verified(&self, at: SystemTime) {
+        self.verified.inc();
+        move_on(&self.last_verified, at);
     }
 }
 
@@ -190,6 +205,14 @@ impl DestinationMetrics {
     /// Counts an attempt.
     pub fn attempted(&self, outcome: AttemptOutcome) {
         self.attempts[outcome as usize].inc();
+    }
+}
+
+/// Shows the time of the last one: of two, the later may be told first.
+fn move_on(gauge: &Gauge, at: SystemTime) {
+    let at = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    if at.as_secs_f64() > gauge.get() {
+        gauge.set(at.as_secs_f64());
     }
 }
 

@@ -32,3 +32,20 @@ fn counting_reaches_the_text() {
     assert!(text.contains(r#"hookward_requests_total{result="late",source="clerk"} 1"#));
     assert!(text.contains(r#"hookward_refusals_total{reason="in_flight",source="clerk"} 1"#));
 }
+
+#[test]
+fn the_time_of_the_last_message_never_goes_back() {
+    use std::time::{Duration, UNIX_EPOCH};
+    let metrics = Metrics::new().unwrap();
+    let (source, key) = (metrics.source("clerk"), metrics.key("clerk", "1"));
+    for second in [200, 100] {
+        let at = UNIX_EPOCH + Duration::from_secs(second);
+        source.verified(at);
+        key.verified(at);
+    }
+    assert_eq!(
+        (source.last_verified.get(), key.last_verified.get()),
+        (200.0, 200.0)
+    );
+    assert_eq!(key.verified.get(), 2);
+}
