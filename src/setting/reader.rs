@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 
 use figment::value::{Dict, Tag};
 
+use super::secret::shown_key;
 use super::{Place, Problem, Problems, SecretReader, Section, Severity};
 
 /// Says where the value of a key came from: the key as written, and figment's tag.
@@ -59,8 +60,9 @@ impl Reader {
         }
     }
 
-    /// Adds a problem.
-    pub fn push(&self, problem: Problem) {
+    /// Adds a problem, of whose key nothing is told that may be a secret.
+    pub fn push(&self, mut problem: Problem) {
+        problem.key = shown_key(&problem.key);
         self.problems.borrow_mut().push(problem);
     }
 

@@ -78,6 +78,33 @@ fn shown(name: &str) -> &str {
     }
 }
 
+/// A key as it is told: without the parts of it that may be a secret, written where a
+/// name is expected.
+pub(super) fn shown_key(key: &str) -> String {
+    let of_a_key = |letter: char| letter.is_ascii_alphanumeric() || "_-[] ".contains(letter);
+    let has = |part: &str, kind: fn(&u8) -> bool| part.bytes().any(|byte| kind(&byte));
+    let is_random = |part: &str| {
+        let mixed = has(part, u8::is_ascii_lowercase) && has(part, u8::is_ascii_uppercase);
+        let in_one = !part.contains(['_', '-']);
+        part.len() >= BASE64 && has(part, u8::is_ascii_digit) && (mixed || in_one)
+    };
+    let is_credential = |part: &str| {
+        let in_words = part.contains(' ');
+        (in_words && has(part, u8::is_ascii_digit))
+            || ["Bearer ", "Basic "]
+                .iter()
+                .any(|scheme| part.starts_with(scheme))
+    };
+    let parts = key.split('.').map(|part| {
+        let hidden = is_key(part) || is_random(part) || is_credential(part);
+        match hidden || !part.chars().all(of_a_key) {
+            true => HIDDEN,
+            false => part,
+        }
+    });
+    parts.collect::<Vec<_>>().join(".")
+}
+
 /// A path as it is told, unless it is rather a secret that was put in its place.
 pub fn shown_path(path: &Path) -> String {
     match is_no_path(path) || ends_in_base64(path) {
@@ -265,6 +292,31 @@ impl Setting for Secret {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_in_the_place_of_a_name_is_not_told() {
+        for name in [
+            "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+            "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+            "C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
+            "Bearer secret",
+            "p4ss word",
+            "5f4dcc3b5aa765d61d8327deb882cf99",
+            "eyJhbGciOi-JIUzI1NiIsInR5c_CI6",
+        ] {
+            let key = format!("sources.clerk.secrets.{name}");
+            assert_eq!(shown_key(&key), "sources.clerk.secrets.(not shown)");
+        }
+        for key in [
+            "routes[2].to",
+            "sources.A.path",
+            "destinations.app.headers.not a header",
+            "destinations.app.headers.X-Correlation-Id",
+            "sources.the-second-of-all-our-vendors-2.secrets[0]",
+        ] {
+            assert_eq!(shown_key(key), key);
+        }
+    }
 
     #[test]
     fn a_secret_never_shows_its_text() {
