@@ -8,7 +8,7 @@ use crate::message::{HeaderText, Headers, Protocol};
 /// Who sent a request, as far as can be known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sender {
-    /// Its address; none over a unix socket.
+    /// Its address; none over a unix socket, and where a trusted proxy tells none.
     pub address: Option<IpAddr>,
     /// How it spoke to the first of our own proxies, or to us.
     pub protocol: Protocol,
@@ -43,13 +43,12 @@ impl Sender {
         // Several lines are one list, in their order (RFC 9110 §5.3).
         let lines = headers.all(FORWARDED_FOR).rev();
         let entries = lines.flat_map(|line| line.to_str().unwrap_or("?").rsplit(','));
-        for entry in entries {
-            // Behind what is no address nothing can be known.
-            let Some(before) = parse(entry.trim()) else {
-                break;
-            };
-            address = Some(before);
-            if !is_trusted(&before) {
+        // Empty ones are none (RFC 9110 §5.6.1).
+        for entry in entries.map(str::trim).filter(|entry| !entry.is_empty()) {
+            // Where it is no address, somebody sent it, and who is not known: least of
+            // all is it the proxy.
+            address = parse(entry);
+            if !address.as_ref().is_some_and(is_trusted) {
                 break;
             }
         }
@@ -131,9 +130,21 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_known_behind_what_is_no_address() {
-        assert_eq!(address("10.0.0.1", "1.2.3.4, unknown"), "10.0.0.1");
-        assert_eq!(address("10.0.0.1", "1.2.3.4, , 10.0.0.2"), "10.0.0.2");
+    fn who_is_told_as_what_is_no_address_is_not_known() {
+        for entry in ["unknown", "1.2.3.4:99999", "fe80::1%eth0", "_hidden"] {
+            let told = Headers::from_iter([(FORWARDED_FOR, entry)]);
+            let proxy = "10.0.0.1".parse().ok();
+            let trusted = ["10.0.0.0/8".parse().unwrap()];
+            let sender = Sender::behind(proxy, Protocol::Http, &told, &trusted);
+            assert_eq!(sender.address, None, "{entry}");
+        }
+        assert_eq!(address("10.0.0.1", "1.2.3.4, unknown, 10.0.0.2"), "");
+    }
+
+    #[test]
+    fn a_proxy_that_tells_nobody_is_the_sender_itself() {
         assert_eq!(sender("10.0.0.1", &[]).0, "10.0.0.1");
+        assert_eq!(address("10.0.0.1", ""), "10.0.0.1");
+        assert_eq!(address("10.0.0.1", "1.2.3.4, , 10.0.0.2"), "1.2.3.4");
     }
 }

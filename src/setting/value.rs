@@ -153,7 +153,20 @@ impl Setting for ipnet::IpNet {
         let text = text.trim();
         text.parse()
             .or_else(|_| text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from))
+            .map(canonical)
             .map_err(|_| "is not a network".into())
+    }
+}
+
+/// A network of IPv4 addresses that is written as one of IPv6 is what it stands for:
+/// that is how senders' addresses are compared.
+fn canonical(network: ipnet::IpNet) -> ipnet::IpNet {
+    let mapped = network.network().to_canonical();
+    match (mapped, network.prefix_len().checked_sub(96)) {
+        (std::net::IpAddr::V4(_), Some(length)) => {
+            ipnet::IpNet::new(mapped, length.min(32)).unwrap_or(network)
+        }
+        _ => network,
     }
 }
 
@@ -211,6 +224,20 @@ impl<T: Setting> Setting for OffOr<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_network_of_mapped_addresses_is_one_of_ipv4() {
+        for (written, meant) in [
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::ffff:10.1.2.3/128", "10.1.2.3/32"),
+            ("::ffff:0.0.0.0/96", "0.0.0.0/0"),
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("fd00::/8", "fd00::/8"),
+            ("::/0", "::/0"),
+        ] {
+            assert_eq!(canonical(written.parse().unwrap()), meant.parse().unwrap());
+        }
+    }
 
     #[test]
     fn sizes_are_read_with_their_units() {
