@@ -77,11 +77,15 @@ impl RetryConfig {
 /// What `Retry-After` asks for: whole seconds, or a date (RFC 9110 §10.2.3).
 pub(super) fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     let text = text.trim();
-    if let Ok(seconds) = text.parse::<u32>() {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More than fits is longer than anybody waits.
+        let seconds = text.parse().unwrap_or(u32::MAX);
         return Some(Duration::from_secs(seconds.into()));
     }
     static DATE: jiff::fmt::rfc2822::DateTimeParser = jiff::fmt::rfc2822::DateTimeParser::new();
-    let date = SystemTime::from(DATE.parse_timestamp(text).ok()?);
+    let date = DATE.parse_timestamp(text).map(SystemTime::from).ok();
+    // The two older forms (RFC 9110 §5.6.7).
+    let date = date.or_else(|| httpdate::parse_http_date(text).ok())?;
     Some(date.duration_since(now).unwrap_or_default())
 }
 
@@ -100,9 +104,13 @@ mod tests {
             (" 120 ", Some(120)),
             ("Sun, 06 Nov 1994 08:49:37 GMT", Some(7)),
             ("Sun, 06 Nov 1994 08:49:07 GMT", Some(0)),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", Some(7)),
+            ("Sun Nov  6 08:49:37 1994", Some(7)),
+            ("99999999999999", Some(u32::MAX.into())),
             ("soon", None),
             ("-1", None),
-            ("99999999999999", None),
+            ("+1", None),
+            ("", None),
         ] {
             let asked = retry_after(text, now);
             assert_eq!(asked, wait.map(Duration::from_secs), "{text}");
