@@ -63,6 +63,11 @@ pub(super) async fn run(
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 async fn cut(state: &Arc<State>) -> Ended {
+    if state.shared.tasks.is_empty() {
+        state.doors.finish(Duration::ZERO).await;
+        tracing::info!("stopped at once; all that was accepted is finished");
+        return Ended::Clean;
+    }
     tracing::error!(
         in_flight = state.shared.in_flight.taken(),
         "stopped before all that was accepted is finished"

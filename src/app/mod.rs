@@ -366,10 +366,15 @@ impl State {
         self.doors.show(&self.shared.metrics);
         *self.watching() = watch;
         self.queues.change(self, queues);
+        self.reopen();
+        Ok(())
+    }
+
+    /// Opens the files of the configuration in force by their names again.
+    fn reopen(&self) {
         for destination in &self.current.load().destinations {
             destination.reopen();
         }
-        Ok(())
     }
 }
 
@@ -391,6 +396,8 @@ async fn reload(state: Arc<State>) -> Result<Problems, Problems> {
         Err(problems) => {
             log(problems);
             tracing::error!("the new configuration is refused; the old one goes on");
+            // A file that was moved away for the sake of this is to be left alone, too.
+            state.reopen();
         }
     }
     result

@@ -137,7 +137,7 @@ impl Gateway {
         }
         let sender = Sender::of(connection, &request.headers, &self.trusted_proxies);
         if !source.allows(sender.address) {
-            return Err(Refusal::Forbidden);
+            return Err(Refusal::Forbidden(sender.address));
         }
         if self.shared.is_draining() {
             return Err(Refusal::Draining);
@@ -166,7 +166,7 @@ impl Gateway {
         self.sources
             .get(request.target.path())
             .cloned()
-            .ok_or(Refusal::UnknownPath)
+            .ok_or_else(|| Refusal::UnknownPath(beginning(request.target.path())))
     }
 
     /// Carries a proven message to its end, and waits for that as long as the
@@ -358,6 +358,14 @@ impl Source {
                 .set(signed.as_secs_f64() - now.as_secs_f64());
         }
     }
+}
+
+/// As much of a path as tells what is wrong with it, without what could pass for
+/// another line of the log.
+fn beginning(path: &str) -> Box<str> {
+    const TOLD: usize = 100;
+    let told = path.chars().take(TOLD).flat_map(char::escape_debug);
+    told.collect::<String>().into()
 }
 
 /// The id that a refused head claims, for the log, if its form is good.

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -14,12 +15,12 @@ use crate::verify::Rejection;
 /// which reason it is counted stand in one `match` each, below.
 #[derive(Clone, Debug)]
 pub enum Refusal {
-    /// No source has this path.
-    UnknownPath,
+    /// No source has this path; for the log, its beginning.
+    UnknownPath(Box<str>),
     /// Not POST.
     Method,
-    /// The sender's address is not among the source's `allow_from`.
-    Forbidden,
+    /// The sender's address, if one is known, is not among the source's `allow_from`.
+    Forbidden(Option<IpAddr>),
     /// The signature headers, the signature or its time.
     Rejected(Rejection),
     /// The body is over `max_body`.
@@ -114,9 +115,9 @@ impl Refusal {
     /// HTTP itself could not be read.
     pub(crate) fn result(&self) -> Option<RequestResult> {
         Some(match self {
-            Refusal::UnknownPath => RequestResult::UnknownPath,
+            Refusal::UnknownPath(_) => RequestResult::UnknownPath,
             Refusal::Method => RequestResult::Method,
-            Refusal::Forbidden => RequestResult::Forbidden,
+            Refusal::Forbidden(_) => RequestResult::Forbidden,
             Refusal::Rejected(rejection) if rejection.is_malformed() => RequestResult::Malformed,
             Refusal::Rejected(_) => RequestResult::Unverified,
             Refusal::TooLarge => RequestResult::TooLarge,
@@ -138,7 +139,7 @@ impl Refusal {
     /// than the word does.
     pub(crate) fn reason(&self) -> Option<RefusalReason> {
         Some(match self {
-            Refusal::Forbidden => RefusalReason::Forbidden,
+            Refusal::Forbidden(_) => RefusalReason::Forbidden,
             Refusal::Rejected(rejection) => rejection.reason(),
             Refusal::TooLarge => RefusalReason::TooLarge,
             Refusal::Slow => RefusalReason::Slow,
@@ -153,7 +154,7 @@ impl Refusal {
                 RequestResult::Busy => RefusalReason::Busy,
                 _ => return None,
             },
-            Refusal::UnknownPath | Refusal::Method | Refusal::Broken | Refusal::Unmatched => {
+            Refusal::UnknownPath(_) | Refusal::Method | Refusal::Broken | Refusal::Unmatched => {
                 return None;
             }
         })
@@ -175,9 +176,9 @@ impl Refusal {
                 Some(RequestResult::Busy) => Verdict::Later,
                 _ => Verdict::Again,
             },
-            Refusal::UnknownPath
+            Refusal::UnknownPath(_)
             | Refusal::Method
-            | Refusal::Forbidden
+            | Refusal::Forbidden(_)
             | Refusal::Rejected(_)
             | Refusal::TooLarge
             | Refusal::Untyped
@@ -229,9 +230,17 @@ pub(crate) fn status(result: RequestResult, refused: bool) -> StatusCode {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Refusal::UnknownPath => f.write_str("no source has this path"),
+            Refusal::UnknownPath(path) => write!(f, "no source has this path: `{path}`"),
             Refusal::Method => f.write_str("not POST"),
-            Refusal::Forbidden => f.write_str("the sender's address is not in `allow_from`"),
+            Refusal::Forbidden(Some(address)) => write!(
+                f,
+                "the sender's address, {address}, is not in `allow_from`: behind a proxy, name \
+                 that in `server.trusted_proxies`"
+            ),
+            Refusal::Forbidden(None) => f.write_str(
+                "`allow_from` is set, and the sender's address is not known: of a proxy in \
+                 `server.trusted_proxies`, it comes in x-forwarded-for",
+            ),
             Refusal::Rejected(rejection) => rejection.fmt(f),
             Refusal::TooLarge => f.write_str("the body is over `server.max_body`"),
             Refusal::Slow => f.write_str("the body came too slowly"),

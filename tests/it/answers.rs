@@ -84,6 +84,8 @@ to = "app"
     assert_eq!(formed(&answer), (403, "forbidden".into()));
     assert_eq!(upstream.count(), 0);
     let metrics = gateway.metrics().await;
+    gateway.line(&["forbidden", "127.0.0.1, is not in"]).await;
+    gateway.line(&["unknown_path", "`/clerk/`"]).await;
     let unknown = [("source", ""), ("result", "unknown_path")];
     assert_eq!(metrics.value("hookward_requests_total", &unknown), 6.0);
     assert_eq!(metrics.answered("method"), 5.0);

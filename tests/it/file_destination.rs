@@ -193,6 +193,23 @@ async fn a_file_moved_away_is_opened_anew_at_reload() {
 }
 
 #[tokio::test]
+async fn a_file_moved_away_is_opened_anew_also_when_the_configuration_is_refused() {
+    let config = format!("admin.token = \"env:TOKEN\"\n{TO_FILE}");
+    let gateway = Gateway::start(&config).await;
+    gateway.send(&Message::new("msg_1")).await;
+    let path = gateway.folder().join("events.jsonl");
+    std::fs::rename(&path, gateway.folder().join("events.1")).unwrap();
+
+    gateway.rewrite(&format!("nonsense = 1\n{config}"));
+    let refused = gateway.ask("POST", "/reload", Some(TOKEN)).await;
+    gateway.send(&Message::new("msg_2")).await;
+
+    assert_eq!(refused.status, 422);
+    let lines = lines(&gateway);
+    assert_eq!((lines.len(), &lines[0]["id"]), (1, &"msg_2".into()));
+}
+
+#[tokio::test]
 async fn an_open_source_is_written_without_an_id_of_its_own() {
     let config = TO_FILE.replace("env:KEY", "dangerously-unverified");
     let gateway = Gateway::start(&config).await;

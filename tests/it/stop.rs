@@ -193,6 +193,20 @@ async fn a_second_signal_ends_at_once() {
 }
 
 #[tokio::test]
+async fn a_second_signal_with_nothing_left_to_finish_cuts_nothing() {
+    let upstream = Upstream::start().await;
+    let config = format!("server.drain_delay = \"60s\"\n{}", clerk_to(upstream.url()));
+    let mut gateway = Gateway::start(&config).await;
+    gateway.send(&Message::new("msg_1")).await;
+
+    gateway.signal(Signal::TERM);
+    gateway.line(&["stopping"]).await;
+    gateway.signal(Signal::TERM);
+
+    assert_eq!(gateway.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
 async fn an_interrupt_skips_the_delay() {
     let upstream = Upstream::start().await;
     let config = format!("server.drain_delay = \"60s\"\n{}", clerk_to(upstream.url()));
