@@ -35,7 +35,10 @@ impl Admin {
         print: &mut Print<'_>,
     ) -> Result<(Target, Option<Secret>), Complaint> {
         if let Some(url) = &self.url {
-            let target = Target::parse(url).and_then(|target| target.with_path(path));
+            let target = Target::parse(url).and_then(|target| match target.is_root() {
+                true => target.with_path(path),
+                false => Err("names the listener alone, without a path".to_owned()),
+            });
             // A listener named by hand is not given this configuration's token.
             return match target {
                 Ok(target) => Ok((target, None)),
@@ -133,6 +136,26 @@ mod tests {
         let (target, token) = found.unwrap();
         assert_eq!(target.shown(), "http://127.0.0.1:7/healthz");
         assert_eq!(token.unwrap().expose(), Some("sixteen-bytes-ok"));
+    }
+
+    #[test]
+    fn a_listener_named_by_hand_is_named_without_a_path() {
+        let found = |url: &str| {
+            let admin = Admin {
+                config: None,
+                url: Some(url.to_owned()),
+            };
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            let mut print = Print::new(&mut out, &mut err);
+            admin.find("/healthz", SecretReader::Skip, &mut print)
+        };
+        for url in ["http://127.0.0.1:7", "http://127.0.0.1:7/"] {
+            assert_eq!(found(url).unwrap().0.shown(), "http://127.0.0.1:7/");
+        }
+        for url in ["http://127.0.0.1:7/readyz", "http://127.0.0.1:7/?strict"] {
+            let refused = found(url).map(drop).unwrap_err();
+            assert_eq!(refused.exit().code(), 64, "{url}");
+        }
     }
 
     #[test]

@@ -11,16 +11,14 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use url::{Host, Position};
 
 use super::print::Complaint;
-use crate::setting::{SafeUrl, shown_path};
+use crate::setting::{Ca, SafeUrl, handshake_failed, trusting};
 
 /// More of an answer's body than this is not read (bytes).
 const LARGEST_ANSWER: usize = 64 << 10;
@@ -87,6 +85,11 @@ impl Target {
             path: path.parse().map_err(|_| "has a path that is not one")?,
             ..self.clone()
         })
+    }
+
+    /// Whether it names no path.
+    pub(super) fn is_root(&self) -> bool {
+        self.path == "/"
     }
 
     /// The target, safe to print.
@@ -264,7 +267,10 @@ impl Client {
             ),
             Failure::Tls(error) => (
                 false,
-                format!("cannot agree on TLS with {shown}: {}", plain(&error)),
+                format!(
+                    "cannot agree on TLS with {shown}: {}",
+                    handshake_failed(&error)
+                ),
             ),
             Failure::Http(error) => (false, format!("no answer from {shown}: {error}")),
             Failure::Timeout => (
@@ -323,38 +329,13 @@ async fn read_some(body: Incoming) -> Option<Bytes> {
 }
 
 fn trust(ca: Option<&Path>) -> Result<TlsConnector, Complaint> {
-    let mut roots = RootCertStore::empty();
-    match ca {
-        Some(path) => {
-            let bad = |what: String| {
-                Complaint::usage(format!(
-                    "`--ca` names the file `{}`, {what}",
-                    shown_path(path)
-                ))
-            };
-            let certificates = CertificateDer::pem_file_iter(path)
-                .and_then(|certificates| certificates.collect::<Result<Vec<_>, _>>())
-                .map_err(|error| bad(format!("which cannot be read: {error}")))?;
-            roots.add_parsable_certificates(certificates);
-            if roots.is_empty() {
-                return Err(bad("which holds no certificate".into()));
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if roots.is_empty() {
-                return Err(Complaint::failed("this machine has no root certificates")
-                    .hint("install them (Debian: `ca-certificates`), or name a file with `--ca`"));
-            }
-        }
-    }
-    // The provider is named here so that no other crate's default decides.
-    let config =
-        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| Complaint::failed(format!("cannot prepare TLS: {error}")))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+    let ca = ca.map(Ca::read).transpose();
+    let ca = ca.map_err(|why| Complaint::usage(format!("`--ca` {why}")))?;
+    let config = trusting(ca.as_ref()).map_err(|why| {
+        Complaint::failed(why)
+            .hint("install them (Debian: `ca-certificates`), or name a file with `--ca`")
+    })?;
+    let config = config.with_no_client_auth();
     Ok(TlsConnector::from(Arc::new(config)))
 }
 

@@ -117,7 +117,11 @@ impl Forget {
                 .hint("it wants `admin.token` of the configuration it runs with; name another with `--token`")),
             (403, ..) => Err(Complaint::failed("the running hookward has no `admin.token`, so nobody may do this")
                 .hint("set `admin.token`, at least 16 bytes, and reload")),
-            (404, Some(id), _) => Err(Complaint::failed(format!("`{source}` has no record of `{id}`"))
+            (404, Some(id), Some(destination)) => Err(Complaint::failed(format!(
+                "`{source}` has no record that `{destination}` accepted `{id}`"
+            ))
+            .hint("an id is known once it was delivered, and until `ledger.retention` has passed; destinations are told by `hookward check`")),
+            (404, Some(id), None) => Err(Complaint::failed(format!("`{source}` has no record of `{id}`"))
                 .hint("an id is known once it was delivered, and until `ledger.retention` has passed; sources are told by `hookward check`")),
             (404, None, _) => Err(Complaint::failed(format!("the running hookward has no source `{source}`"))
                 .hint("`hookward check` tells its sources")),

@@ -29,11 +29,7 @@ pub(super) struct Written {
 
 impl Document {
     /// Reads the TOML `text` of the file `path`.
-    ///
-    /// # Errors
-    /// Every syntax error, by line and column. Never the line itself, which may
-    /// hold a secret: the parser's `message()` is made of fixed words and the
-    /// names of types, its `Display` is not.
+    #[cfg(test)]
     pub(super) fn parse(path: &Path, text: &str) -> Result<Self, Problems> {
         match Self::recover(path, text) {
             (document, problems) if problems.is_empty() => Ok(document),
@@ -41,8 +37,10 @@ impl Document {
         }
     }
 
-    /// The same with what could be read in spite of the errors, which is not to be
-    /// relied on.
+    /// Reads the TOML `text` of the file `path`; with every syntax error, by line and
+    /// column, comes what could be read in spite of them, which is not to be relied
+    /// on. Never the line itself is told, which may hold a secret: the parser's
+    /// `message()` is made of fixed words and the names of types, its `Display` is not.
     pub(super) fn recover(path: &Path, text: &str) -> (Self, Problems) {
         let lines = Lines::of(text);
         let told = |message: String, offset: Option<usize>| Problem {

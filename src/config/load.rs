@@ -73,24 +73,41 @@ impl AdminConfig {
     /// Reads `[admin]` and nothing else, for a command that asks a hookward which
     /// is running: a mistake elsewhere, which a reload refuses and serving goes
     /// on in spite of, must not make it look dead. With it comes what is wrong
-    /// with `[admin]`, or with a file that is no TOML and then counts as empty.
+    /// with `[admin]`, or with a file of which only a part can be read.
     ///
     /// # Errors
-    /// When the file cannot be read at all.
+    /// When the file cannot be read at all, and no variable tells where it listens.
     pub fn load(origin: &Origin) -> Result<(Self, Problems), Problems> {
         let file = find(origin);
         let mut problems = Problems::default();
         let mut document = Document::default();
-        if let Some(file) = &file {
-            match Document::parse(file, &text(file)?) {
-                Ok(parsed) => document = parsed,
-                Err(unreadable) => problems.append(unreadable),
+        let mut unreadable = None;
+        match file.as_deref().map(|file| (file, text(file))) {
+            Some((file, Ok(text))) => {
+                let mistakes;
+                (document, mistakes) = Document::recover(file, &text);
+                if let (false, Some(Value::Dict(_, admin))) =
+                    (mistakes.is_empty(), document.dict.get_mut("admin"))
+                {
+                    // Half of a secret is none.
+                    admin.remove("token");
+                }
+                problems.append(mistakes);
             }
+            Some((_, Err(why))) => unreadable = Some(why),
+            None => {}
         }
         let Some((reader, mut dict)) = lay(document, file.as_deref(), origin, &mut problems) else {
             return Err(problems);
         };
         dict.retain(|key, _| key == "admin");
+        if let Some(unreadable) = unreadable {
+            let admin = dict.get("admin").and_then(Value::as_dict);
+            if admin.is_none_or(|admin| !admin.contains_key("listen")) {
+                return Err(unreadable);
+            }
+            problems.append(unreadable);
+        }
         let admin = Self::read(&mut reader.document(dict).section("admin"));
         problems.append(reader.into_problems());
         Ok((admin, problems))

@@ -9,7 +9,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
 use super::trust::{self, Trust, webpki};
-use super::{SecretReader, Section};
+use super::{SecretReader, Section, shown_path};
 
 /// Certificates of authorities, or of servers themselves, from a file.
 #[derive(Clone, PartialEq, Eq)]
@@ -31,6 +31,35 @@ impl fmt::Debug for Ca {
     }
 }
 
+impl Ca {
+    /// Reads a file of certificates in PEM form.
+    ///
+    /// # Errors
+    /// What is wrong with it, as the rest of a sentence.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let bad = |what: String| format!("names the file `{}`, {what}", shown_path(path));
+        let text = std::fs::read(path)
+            .map_err(|error| bad(format!("which cannot be read: {}", error.kind())))?;
+        let certificates = CertificateDer::pem_slice_iter(&text)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|_| bad("which is not in PEM form".into()))?;
+        if certificates.is_empty() {
+            return Err(bad("which holds no certificate".into()));
+        }
+        let mut roots = RootCertStore::empty();
+        for (index, certificate) in certificates.iter().enumerate() {
+            roots.add(certificate.clone()).map_err(|_| {
+                let number = index + 1;
+                bad(format!("whose certificate {number} cannot be read"))
+            })?;
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            certificates,
+        })
+    }
+}
+
 /// Reads the key `ca` of a section: `None` when it is wrong, `Some(None)` when it is not there.
 pub fn ca(section: &mut Section<'_>) -> Option<Option<Ca>> {
     let Some(entry) = section.entry("ca") else {
@@ -42,33 +71,13 @@ pub fn ca(section: &mut Section<'_>) -> Option<Option<Ca>> {
         let certificates = Vec::new();
         return Some(Some(Ca { path, certificates }));
     }
-    match certificates(&path) {
-        Ok(certificates) => Some(Some(Ca { path, certificates })),
+    match Ca::read(&path) {
+        Ok(ca) => Some(Some(ca)),
         Err(why) => {
             entry.error(why, "a file of certificates in PEM form");
             None
         }
     }
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let bad = |what: String| format!("names the file `{}`, {what}", path.display());
-    let text = std::fs::read(path)
-        .map_err(|error| bad(format!("which cannot be read: {}", error.kind())))?;
-    let certificates = CertificateDer::pem_slice_iter(&text)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|_| bad("which is not in PEM form".into()))?;
-    if certificates.is_empty() {
-        return Err(bad("which holds no certificate".into()));
-    }
-    let mut roots = RootCertStore::empty();
-    for (index, certificate) in certificates.iter().enumerate() {
-        roots.add(certificate.clone()).map_err(|_| {
-            let number = index + 1;
-            bad(format!("whose certificate {number} cannot be read"))
-        })?;
-    }
-    Ok(certificates)
 }
 
 /// TLS as a client that trusts the authorities and the certificates of `ca`, else

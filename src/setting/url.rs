@@ -12,9 +12,16 @@ impl SafeUrl {
     /// # Errors
     /// What is wrong, as the rest of a sentence, without the text itself.
     pub fn parse(text: &str) -> Result<Self, String> {
-        ::url::Url::parse(text.trim())
-            .map(Self)
-            .map_err(|error| format!("is not a URL: {error}"))
+        let text = text.trim();
+        let url = ::url::Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
+        // The standard for browsers (WHATWG) makes a host of whatever comes first:
+        // of `https:///hooks`, left by a variable that is empty, the host `hooks`.
+        let behind = text.get(url.scheme().len()..).unwrap_or_default();
+        let authority = behind.strip_prefix("://").unwrap_or_default();
+        if url.is_special() && (authority.is_empty() || authority.starts_with(['/', '\\'])) {
+            return Err("is not a URL: no host stands behind `://`".to_owned());
+        }
+        Ok(Self(url))
     }
 
     /// The whole of it, secrets included. Do not log it.
@@ -53,6 +60,28 @@ impl Setting for SafeUrl {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_without_a_host_is_none() {
+        for text in [
+            "https:///hooks",
+            "http:hooks",
+            "http:/hooks",
+            "http:\\\\hooks/x",
+            "http://\\hooks",
+            "http://",
+        ] {
+            assert!(SafeUrl::parse(text).is_err(), "{text}");
+        }
+        for text in [
+            "HTTP://hooks",
+            " https://a:1/b ",
+            "unix:/run/a:/b",
+            "redis://h/0",
+        ] {
+            assert!(SafeUrl::parse(text).is_ok(), "{text}");
+        }
+    }
 
     #[test]
     fn a_url_shows_neither_password_nor_query() {

@@ -387,6 +387,31 @@ async fn health_asks_a_running_gateway() {
 }
 
 #[tokio::test]
+async fn health_asks_where_the_environment_says_whatever_became_of_the_file() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&clerk_to(upstream.url())).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("hookward.toml");
+    for text in [
+        None,
+        Some(&b"admin.listen = \"127.0.0.1:1\"\nx ="[..]),
+        Some(b"\xff"),
+    ] {
+        if let Some(text) = text {
+            std::fs::write(&file, text).unwrap();
+        }
+        let asked = crate::support::command()
+            .args(["health", "--config"])
+            .arg(&file)
+            .env("HOOKWARD_ADMIN__LISTEN", gateway.admin().to_string())
+            .output();
+        let asked = asked.await.unwrap();
+        let told = String::from_utf8_lossy(&asked.stderr);
+        assert_eq!(asked.status.code(), Some(0), "{told}");
+    }
+}
+
+#[tokio::test]
 async fn forget_lets_an_id_be_delivered_again() {
     let upstream = Upstream::start().await;
     let config = format!("admin.token = \"env:TOKEN\"\n{}", clerk_to(upstream.url()));

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 pub use amqp::{Peer, Published, Script};
 pub use broker::{Books, Broker, text};
-pub use gateway::{Gateway, Metrics, Setup, hookward};
+pub use gateway::{Gateway, Metrics, Setup, command, hookward};
 pub use queues::Rude;
 pub use redis::Redis;
 pub use sender::{Answer, Connection, Message, Sealed, sign};
