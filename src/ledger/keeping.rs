@@ -130,15 +130,17 @@ impl<A> Ledger<A> {
 
     /// The same for one whose record has not been written.
     pub(super) fn end_unwritten(&self, id: IdDigest, record: Option<Record>) {
-        let receipts = record.as_ref().is_some_and(|record| !record.is_failed());
-        if !receipts || !self.store.is_asked() {
-            return self.end(id, record);
-        }
         let mut shard = self.shard(id);
         if let Some(record) = record {
-            shard.settled.remove(id);
-            shard.owed.insert(id, record);
+            if record.is_failed() || !self.store.is_asked() {
+                shard.owed.remove(&id);
+                shard.settled.put(id, record);
+            } else {
+                shard.settled.remove(id);
+                shard.owed.insert(id, record);
+            }
         }
+        self.give_back_unless_owed(&shard, id);
         shard.running.remove(&id);
     }
 

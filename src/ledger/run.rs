@@ -270,10 +270,6 @@ impl<A> Drop for Reservation<A> {
         }
         let record = self.writing.take().map(|record| *record);
         let record = record.or_else(|| self.outcome(false, false, None));
-        // With receipts it is given back when those are written.
-        if let (None, Some(redis)) = (&record, self.ledger.store.shared()) {
-            redis.give_back(self.id);
-        }
         self.ledger.end_unwritten(self.id, record);
         self.run.finish(None);
     }

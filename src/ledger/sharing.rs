@@ -9,11 +9,11 @@ use super::look::{Forgotten, Look, LookState};
 use super::record::{Millis, Record};
 use super::redis::{Claimed, Redis};
 use super::run::{Reservation, Run, Waiter};
-use super::{Claim, Ledger, LedgerAway, Reserved, SHARDS};
+use super::{Claim, Ledger, LedgerAway, Reserved, SHARDS, Shard};
 
 /// Ids delivered while the store was away that are kept to be written when it is
 /// back; what goes beyond is known to this replica alone.
-const OWED_ALONE: usize = 131_072;
+pub(super) const OWED_ALONE: usize = 131_072;
 
 impl<A> Ledger<A> {
     pub(super) async fn reserve_shared(
@@ -127,7 +127,22 @@ impl<A> Ledger<A> {
                 shard.settled.remove(id);
             }
         }
+        if !written {
+            self.give_back_unless_owed(&shard, id);
+        }
         shard.running.remove(&id);
+    }
+
+    /// Has the lease of an id given back whose run ended without being written. What
+    /// is owed of it gives it back when that is written: until then no other replica
+    /// may run it. To be called while the id still runs, so that nobody has taken the
+    /// next lease.
+    pub(super) fn give_back_unless_owed(&self, shard: &Shard<A>, id: IdDigest) {
+        if let Some(redis) = self.store.shared()
+            && !shard.owed.contains_key(&id)
+        {
+            redis.give_back(id);
+        }
     }
 
     pub(super) async fn lookup_shared(

@@ -86,9 +86,11 @@ impl InRedis {
         })
     }
 
-    fn config(&self) -> RedisConfig {
+    /// The configuration of a user, `name:password@` or nobody.
+    fn config(&self, user: &str, when_away: &str) -> RedisConfig {
         let text = format!(
-            "redis = {{ url = 'redis://127.0.0.1:{}', prefix = '{}', timeout = '3s' }}",
+            "redis = {{ url = 'redis://{user}127.0.0.1:{}', prefix = '{}', timeout = '3s', \
+             when_away = '{when_away}' }}",
             self.server.port, self.prefix
         );
         let table: toml::Table = text.parse().unwrap();
@@ -104,8 +106,12 @@ impl InRedis {
 
     /// A ledger of the replica of this name.
     fn replica(&self, name: &str, retention: Duration) -> Arc<Ledger<u32>> {
+        self.configured(name, retention, self.config("", "refuse"))
+    }
+
+    fn configured(&self, name: &str, retention: Duration, config: RedisConfig) -> Arc<Ledger<u32>> {
         let metrics = Metrics::new().unwrap().ledger().clone();
-        let (config, names) = (self.config(), stores::names());
+        let names = stores::names();
         let redis = done(async { Redis::open_as(Leases::of(name), config, names, metrics) });
         let ledger = stores::on(Store::Redis(redis), retention, 1000);
         // It counts as away until it is connected, and that takes a moment.
@@ -114,6 +120,47 @@ impl InRedis {
             assert!(began.elapsed().as_secs() < 40, "{away}");
         }
         ledger
+    }
+
+    /// A replica that is a user of its own, so that it alone can be refused.
+    fn refusable(&self, when_away: &str) -> Refusable<'_> {
+        let user = self.prefix.replace(':', when_away);
+        self.ask(&format!(
+            "ACL SETUSER {user} on >secret allkeys allcommands"
+        ));
+        let config = self.config(&format!("{user}:secret@"), when_away);
+        Refusable {
+            ledger: self.configured(&user, HOUR, config),
+            user,
+            stand: self,
+        }
+    }
+
+    /// Has the Redis do something.
+    fn ask(&self, words: &str) {
+        let mut words = words.split(' ');
+        let mut command = ::redis::cmd(words.next().unwrap());
+        for word in words {
+            command.arg(word);
+        }
+        let address = format!("redis://127.0.0.1:{}", self.server.port);
+        let client = ::redis::Client::open(address).unwrap();
+        command.exec(&mut client.get_connection().unwrap()).unwrap();
+    }
+}
+
+struct Refusable<'a> {
+    ledger: Arc<Ledger<u32>>,
+    user: String,
+    stand: &'a InRedis,
+}
+
+impl Refusable<'_> {
+    /// Whether Redis runs no script for it: it takes no lease and no record.
+    fn set_refused(&self, refused: bool) {
+        let sign = if refused { '-' } else { '+' };
+        self.stand
+            .ask(&format!("ACL SETUSER {} {sign}evalsha", self.user));
     }
 }
 
@@ -205,16 +252,93 @@ fn what_one_replica_gives_back_the_other_may_run() {
         return;
     };
     drop(running(&one, claim("m")));
-    let again = match claimed(&two, claim("m")) {
-        Reserved::Running(waiter) => {
-            // The supervisor of the first needs the runtime to give it back.
-            assert_eq!(done(waiter.outcome()), None);
-            running(&two, claim("m"))
+    drop(running_soon(&two, "m"));
+}
+
+/// A run of an id whose lease another replica is about to give back.
+fn running_soon(ledger: &Arc<Ledger<u32>>, id: &str) -> Reservation<u32> {
+    if let Reserved::Running(waiter) = claimed(ledger, claim(id)) {
+        // The supervisor of the other needs the runtime to give it back, and does not
+        // need as long as a lease lasts by itself.
+        let soon = Duration::from_secs(5);
+        let outcome = done(async { tokio::time::timeout(soon, waiter.outcome()).await });
+        assert_eq!(outcome, Ok(None), "{id}");
+    }
+    running(ledger, claim(id))
+}
+
+#[test]
+fn an_id_whose_failure_could_not_be_written_is_given_back() {
+    let Some(stand) = InRedis::new() else { return };
+    let two = stand.replica("two", HOUR);
+    for when_away in ["refuse", "memory"] {
+        let one = stand.refusable(when_away);
+        let [failed, broken_off, unchanged] =
+            ["failed", "broken-off", "unchanged"].map(|what| format!("{what}-{when_away}"));
+        let before = running(&one.ledger, claim(&unchanged));
+        before.accept(&"billing".into(), at(1));
+        done(before.settle(false, Some(502), at(1))).unwrap();
+        for id in [&failed, &unchanged] {
+            let reservation = running(&one.ledger, claim(id));
+            one.set_refused(true);
+            let settled = done(reservation.settle(false, Some(502), at(2)));
+            one.set_refused(false);
+            assert_eq!(settled.is_ok(), when_away == "memory");
+            drop(running_soon(&two, id));
         }
-        Reserved::Run(reservation) => reservation,
-        other => panic!("{other:?}"),
+        let reservation = running(&one.ledger, claim(&broken_off));
+        done(async {
+            let settling = Box::pin(reservation.settle(false, Some(502), at(2)));
+            assert!(futures_util::poll!(settling).is_pending());
+        });
+        drop(running_soon(&two, &broken_off));
+    }
+}
+
+#[test]
+fn an_id_whose_receipts_there_is_no_room_to_owe_is_given_back() {
+    let Some(stand) = InRedis::new() else { return };
+    let (one, two) = (stand.refusable("memory"), stand.replica("two", HOUR));
+    let reservation = running(&one.ledger, claim("m"));
+    reservation.accept(&"billing".into(), at(1));
+    {
+        let mut shard = one.ledger.shard(IdDigest::of("clerk", "m"));
+        let record = Record::new(&claim("m"), 0, 0);
+        for number in 0..sharing::OWED_ALONE / SHARDS {
+            let id = IdDigest::of("clerk", number.to_string());
+            shard.owed.insert(id, record.clone());
+        }
+    }
+    one.set_refused(true);
+    done(reservation.settle(true, Some(200), at(1))).unwrap();
+    one.set_refused(false);
+    drop(running_soon(&two, "m"));
+}
+
+#[test]
+fn an_id_whose_receipts_are_owed_is_kept_until_they_are_written() {
+    let Some(stand) = InRedis::new() else { return };
+    let (one, two) = (stand.refusable("refuse"), stand.replica("two", HOUR));
+    let reservation = running(&one.ledger, claim("m"));
+    reservation.accept(&"billing".into(), at(1));
+    one.set_refused(true);
+    done(reservation.settle(true, Some(200), at(1))).unwrap_err();
+    // Whoever retries here is told that it is away, and takes nothing from it.
+    done(one.ledger.reserve(claim("m"))).unwrap_err();
+    one.set_refused(false);
+    let Reserved::Running(waiter) = claimed(&two, claim("m")) else {
+        panic!("does not wait")
     };
-    drop(again);
+    let outcome = done(async {
+        let writing = async {
+            // The other has looked more than once by then.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            one.ledger.upkeep().await;
+        };
+        futures_util::join!(waiter.outcome(), writing).0
+    });
+    assert_eq!(outcome, Some(200));
+    assert!(is_duplicate(&claimed(&two, claim("m"))));
 }
 
 #[test]
