@@ -37,6 +37,10 @@ pub(super) struct Lease {
     /// How the run came out, for those who wait for it; empty until then.
     pub(super) outcome: String,
     renewed: Instant,
+    /// A renewal is under way, or was when it began to be given back.
+    renewing: bool,
+    /// It is being given back.
+    settling: bool,
 }
 
 /// More than this are not given back, but end by themselves.
@@ -67,6 +71,8 @@ impl Leases {
             expected: Vec::new(),
             outcome: String::new(),
             renewed: Instant::now(),
+            renewing: false,
+            settling: false,
         }
     }
 
@@ -75,9 +81,20 @@ impl Leases {
         self.held().leases.insert(id, lease);
     }
 
-    /// The lease of an id.
-    pub(super) fn held_of(&self, id: IdDigest) -> Option<Lease> {
-        self.held().leases.get(&id).cloned()
+    /// Begins to give the lease of an id back, with what there is to write. It is not
+    /// renewed meanwhile: behind that, nobody would give back what a renewal takes.
+    pub(super) fn settle(&self, id: IdDigest) -> Option<Settling<'_>> {
+        let lease = {
+            let mut held = self.held();
+            let lease = held.leases.get_mut(&id)?;
+            lease.settling = true;
+            lease.clone()
+        };
+        Some(Settling {
+            leases: self,
+            id,
+            lease,
+        })
     }
 
     /// Notes how the run of an id came out.
@@ -87,20 +104,13 @@ impl Leases {
         }
     }
 
-    /// The lease of an id is given back, with what there was to write.
-    pub(super) fn drop(&self, id: IdDigest) {
-        self.held().leases.remove(&id);
-    }
-
     /// The lease of an id is to be given back; whether there is one.
     pub(super) fn free(&self, id: IdDigest) -> bool {
         let mut held = self.held();
         let Some(lease) = held.leases.remove(&id) else {
             return false;
         };
-        if held.free.len() < FREE {
-            held.free.push((id, lease.token));
-        }
+        held.free(id, lease.token);
         true
     }
 
@@ -109,23 +119,33 @@ impl Leases {
         std::mem::take(&mut self.held().free)
     }
 
-    /// Those taken or renewed longer ago than that, with what stands in Redis.
+    /// Those to be renewed: taken or renewed longer ago than that, with what stands in
+    /// Redis.
     pub(super) fn due(&self, since: Duration) -> Vec<(IdDigest, String)> {
-        let held = self.held();
+        let mut held = self.held();
         let due = held
             .leases
-            .iter()
-            .filter(|(_, l)| l.renewed.elapsed() >= since);
-        due.map(|(id, lease)| (*id, lease.text.clone())).collect()
+            .iter_mut()
+            .filter(|(_, lease)| !lease.settling && lease.renewed.elapsed() >= since);
+        due.map(|(id, lease)| {
+            lease.renewing = true;
+            (*id, lease.text.clone())
+        })
+        .collect()
     }
 
     /// Notes that these were renewed.
     pub(super) fn renewed(&self, some: &[(IdDigest, String)]) {
         let now = Instant::now();
         let mut held = self.held();
-        for (id, _) in some {
-            if let Some(lease) = held.leases.get_mut(id) {
+        for (id, text) in some {
+            // Of one that is being given back it is not known which was first.
+            if let Some(lease) = held.leases.get_mut(id)
+                && lease.text == *text
+                && !lease.settling
+            {
                 lease.renewed = now;
+                lease.renewing = false;
             }
         }
     }
@@ -133,6 +153,44 @@ impl Leases {
     fn held(&self) -> MutexGuard<'_, Held> {
         // What is inside is whole after every statement that changes it.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    fn free(&mut self, id: IdDigest, token: String) {
+        if self.free.len() < FREE {
+            self.free.push((id, token));
+        }
+    }
+}
+
+/// A lease that is being given back. Dropped before that is [`done`](Self::done), it
+/// is held on.
+pub(super) struct Settling<'a> {
+    leases: &'a Leases,
+    id: IdDigest,
+    pub(super) lease: Lease,
+}
+
+impl Settling<'_> {
+    /// It is given back; whether it is to be once more, because a renewal that was
+    /// under way may have taken it again.
+    pub(super) fn done(self) -> bool {
+        let mut held = self.leases.held();
+        let lease = held.leases.remove(&self.id);
+        let Some(lease) = lease.filter(|lease| lease.renewing) else {
+            return false;
+        };
+        held.free(self.id, lease.token);
+        true
+    }
+}
+
+impl Drop for Settling<'_> {
+    fn drop(&mut self) {
+        if let Some(lease) = self.leases.held().leases.get_mut(&self.id) {
+            lease.settling = false;
+        }
     }
 }
 
@@ -176,5 +234,47 @@ mod tests {
         let tokens = [lease(&one), lease(&one), lease(&other)];
         assert!(tokens[0] != tokens[1] && tokens[0] != tokens[2] && tokens[1] != tokens[2]);
         assert!(tokens[0].starts_with(&one.replica) && !tokens[2].starts_with(&one.replica));
+    }
+
+    /// Leases with one of this id.
+    fn holding(id: IdDigest) -> Leases {
+        let leases = Leases::new();
+        leases.hold(id, leases.new_lease(BodyDigest::of(b""), 1));
+        leases
+    }
+
+    #[test]
+    fn a_lease_is_not_renewed_while_it_is_given_back_and_is_if_that_fails() {
+        let id = IdDigest::of("clerk", "m");
+        let leases = holding(id);
+        let settling = leases.settle(id).unwrap();
+        assert!(leases.due(Duration::ZERO).is_empty());
+        drop(settling);
+        assert_eq!(leases.due(Duration::ZERO).len(), 1);
+    }
+
+    #[test]
+    fn a_lease_is_given_back_again_behind_a_renewal_that_was_under_way() {
+        let id = IdDigest::of("clerk", "m");
+        for answered in [false, true] {
+            let leases = holding(id);
+            let due = leases.due(Duration::ZERO);
+            let settling = leases.settle(id).unwrap();
+            if answered {
+                leases.renewed(&due);
+            }
+            let token = settling.lease.token.clone();
+            assert!(settling.done());
+            assert_eq!(leases.freed(), [(id, token)]);
+        }
+    }
+
+    #[test]
+    fn a_lease_that_was_renewed_before_is_given_back_once() {
+        let id = IdDigest::of("clerk", "m");
+        let leases = holding(id);
+        leases.renewed(&leases.due(Duration::ZERO));
+        assert!(!leases.settle(id).unwrap().done());
+        assert!(leases.freed().is_empty() && leases.due(Duration::ZERO).is_empty());
     }
 }

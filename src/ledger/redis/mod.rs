@@ -29,6 +29,7 @@ use tokio::time::{sleep, timeout};
 pub use config::{RedisConfig, RedisUrl, WhenAway};
 
 pub(super) use leases::Leases;
+use leases::Settling;
 use link::{Failed, Link};
 use script::Script;
 use standing::{Inner, Standing};
@@ -201,9 +202,9 @@ impl Redis {
         id: IdDigest,
         record: Option<&Record>,
     ) -> Result<(), LedgerAway> {
-        let lease = self.inner.leases.held_of(id);
-        let (token, mut expected, outcome) = match lease {
-            Some(lease) => (lease.token, lease.expected, lease.outcome),
+        let settling = self.inner.leases.settle(id);
+        let (token, mut expected, outcome) = match settling.as_ref().map(|one| &one.lease) {
+            Some(lease) => (&lease.token[..], lease.expected.clone(), &lease.outcome[..]),
             None if record.is_none() => return Ok(()),
             None => Default::default(),
         };
@@ -222,7 +223,9 @@ impl Redis {
             ];
             let (what, known): (u8, Vec<u8>) = self.run(Script::Settle, &keys, &arguments).await?;
             if what == 0 {
-                self.inner.leases.drop(id);
+                if settling.is_some_and(Settling::done) {
+                    self.inner.given_back.notify_one();
+                }
                 return Ok(());
             }
             // Another replica was quicker; its receipts are facts as well.
@@ -240,6 +243,14 @@ impl Redis {
         if self.inner.leases.free(id) {
             self.inner.given_back.notify_one();
         }
+    }
+
+    /// Renews all leases, as after a reconnect.
+    #[cfg(test)]
+    pub(super) async fn renew(&self) {
+        let link = self.inner.link().await.unwrap();
+        let supervisor = Supervisor::new(Arc::clone(&self.inner));
+        supervisor.renew(&link, Duration::ZERO).await.unwrap();
     }
 
     /// Waits until a run on another replica has ended: how it came out, or none

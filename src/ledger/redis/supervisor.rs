@@ -135,7 +135,7 @@ impl Supervisor {
     }
 
     /// Lengthens the leases that were taken or renewed longer ago.
-    async fn renew(&self, link: &Link, since: Duration) -> Result<(), String> {
+    pub(super) async fn renew(&self, link: &Link, since: Duration) -> Result<(), String> {
         let due = self.inner.leases.due(since);
         let config = self.inner.config.load_full();
         let lease = config.lease.as_millis().to_string();

@@ -342,6 +342,26 @@ fn an_id_whose_receipts_are_owed_is_kept_until_they_are_written() {
 }
 
 #[test]
+fn what_is_renewed_while_it_is_settled_does_not_run_for_ever_elsewhere() {
+    let Some([one, two]) = two_replicas() else {
+        return;
+    };
+    for id in ["settled-first", "renewed-first"] {
+        let reservation = running(&one, claim(id));
+        reservation.accept(&"billing".into(), at(1));
+        let settling = reservation.settle(true, Some(200), at(1));
+        let renewing = one.store.shared().unwrap().renew();
+        // What is asked first comes first.
+        match id {
+            "settled-first" => done(async { futures_util::join!(settling, renewing).0 }),
+            _ => done(async { futures_util::join!(renewing, settling).1 }),
+        }
+        .unwrap();
+        assert!(is_duplicate(&claimed(&two, claim(id))), "{id}");
+    }
+}
+
+#[test]
 fn a_run_whose_lease_was_taken_away_loses_no_receipt() {
     let Some(stand) = InRedis::new() else { return };
     // Two that count as one take each other's leases.
