@@ -173,10 +173,14 @@ impl Journal {
         .await
     }
 
-    /// Drops what was last accepted before a time, and tidies up.
+    /// Drops what was last accepted before a time, and tidies up. Given also while
+    /// orders are refused because one waited for too long: once the writer is through
+    /// with this, it can be used again, whichever of the two was told last.
     pub(super) async fn expire(&self, before: Millis) {
-        // That it failed is told by the writer, and it comes again.
-        let _ = self.order(|answer| Order::Tidy(before, answer)).await;
+        if self.shelf.is_open() {
+            // That it failed is told by the writer, and it comes again.
+            let _ = self.give(|answer| Order::Tidy(before, answer)).await;
+        }
     }
 
     pub(super) fn set_retention(&self, retention: u64) {
@@ -194,6 +198,11 @@ impl Journal {
 
     async fn order(&self, order: impl FnOnce(Answer) -> Order) -> Result<(), LedgerAway> {
         self.shelf.up()?;
+        self.give(order).await
+    }
+
+    /// Gives an order, and waits until it is carried out.
+    async fn give(&self, order: impl FnOnce(Answer) -> Order) -> Result<(), LedgerAway> {
         let (answer, answered) = oneshot::channel();
         let carried_out = async {
             let sent = self.orders.send(order(answer)).await.is_ok();

@@ -85,6 +85,11 @@ impl Shelf {
         }
     }
 
+    /// Whether it is open, be it that an order waits for too long.
+    pub(super) fn is_open(&self) -> bool {
+        self.reading().is_ok()
+    }
+
     /// Where an id may stand.
     pub(super) fn places(&self, id: IdDigest) -> Result<Places, LedgerAway> {
         match &*self.reading() {

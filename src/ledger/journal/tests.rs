@@ -359,3 +359,20 @@ async fn the_folder_is_the_owners_alone() {
         assert_eq!(mode(&entry), expected, "{}", entry.display());
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_gave_up_just_as_the_order_was_done_does_not_stall_it_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path()).await;
+    put(&journal, 1).await;
+    // As one whose patience ended while the writer answered, and told that it goes on.
+    journal.shelf.stalls();
+    journal.settle(id(2), &record(START)).await.unwrap_err();
+    journal.expire(0).await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while let Err(away) = journal.up() {
+        assert!(Instant::now() < deadline, "{away:?}");
+        tokio::task::yield_now().await;
+    }
+    put(&journal, 2).await;
+}
