@@ -376,3 +376,14 @@ async fn who_gave_up_just_as_the_order_was_done_does_not_stall_it_for_ever() {
     }
     put(&journal, 2).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_whose_thread_has_ended_says_so_before_anything_is_delivered() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path()).await;
+    put(&journal, 1).await;
+    journal.order(Order::Panic).await.unwrap_err();
+    let away = journal.up().unwrap_err();
+    assert_eq!(away.reason, "the journal's thread has failed");
+    journal.look(id(1)).await.unwrap_err();
+}

@@ -18,6 +18,9 @@ pub(super) enum Order {
     Tidy(Millis, Answer),
     /// To open everything anew: somebody could not read.
     Distrust(String),
+    /// To end as a fault in the code would end it.
+    #[cfg(test)]
+    Panic(Answer),
 }
 
 type Answer = oneshot::Sender<Result<(), LedgerAway>>;
@@ -212,6 +215,8 @@ impl Writer {
                     answers.push(answer);
                 }
                 Order::Distrust(why) => distrusted = Some(why),
+                #[cfg(test)]
+                Order::Panic(answer) => std::panic::resume_unwind(Box::new(answer)),
             }
         }
         let done = self.write(changes);
@@ -245,6 +250,20 @@ impl Writer {
         changes.reverse();
         changes.retain(|change| seen.insert(change.id.bytes()));
         self.shelf.write(&changes)
+    }
+}
+
+impl Drop for Writer {
+    /// After a panic nobody writes any more, so nothing may be delivered any more.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let why = "the journal's thread has failed";
+            tracing::error!(
+                why,
+                "the ledger's journal cannot be used; requests are refused until a restart"
+            );
+            self.shelf.close(why.into());
+        }
     }
 }
 
