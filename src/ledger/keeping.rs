@@ -85,10 +85,12 @@ impl<A> Ledger<A> {
             let Some(record) = self.shard(id).owed.get(&id).cloned() else {
                 continue;
             };
-            if self.store.settle(id, Some(&record)).await.is_err() {
-                return;
+            match self.store.settle(id, Some(&record)).await {
+                Ok(()) => held.keep(record),
+                Err(_) if self.store.up().is_err() => return,
+                // Something that only this id suffers from keeps no other back.
+                Err(_) => {}
             }
-            held.keep(record);
         }
     }
 

@@ -20,6 +20,8 @@ struct Script {
     away: bool,
     /// It fails, and does not know before.
     fails: bool,
+    /// It does not take this one.
+    refused: Option<IdDigest>,
     looks: usize,
 }
 
@@ -36,6 +38,11 @@ impl Scripted {
     /// The next calls fail, without warning.
     pub(super) fn set_fails(&self, fails: bool) {
         self.0.lock().unwrap().fails = fails;
+    }
+
+    /// It does not take this id.
+    pub(super) fn refuse(&self, id: IdDigest) {
+        self.0.lock().unwrap().refused = Some(id);
     }
 
     /// How often it was asked for an id.
@@ -69,6 +76,9 @@ impl Scripted {
         let _permit = self.1.acquire().await.unwrap();
         let mut script = self.0.lock().unwrap();
         script.ready()?;
+        if script.refused == Some(id) {
+            return Err(away());
+        }
         if let Some(record) = record {
             script.records.insert(id, record.clone());
         }

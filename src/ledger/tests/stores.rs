@@ -317,6 +317,25 @@ fn what_is_owed_is_written_when_the_store_is_back() {
 }
 
 #[test]
+fn one_id_that_the_store_does_not_take_keeps_no_other_from_it() {
+    let (ledger, store) = scripted();
+    for number in 0..5 {
+        let id = format!("m{number}");
+        store.set_fails(false);
+        let reservation = run_on(&ledger, claim(&id));
+        reservation.accept(&"billing".into(), at(1));
+        store.set_fails(true);
+        done(reservation.settle(true, Some(200), at(1))).unwrap_err();
+    }
+    store.set_fails(false);
+    let first = ledger.owed_ids(|_| true)[0];
+    store.refuse(first);
+    done(ledger.upkeep());
+    assert_eq!(store.count(), 4);
+    assert_eq!(ledger.owed_ids(|_| true), [first]);
+}
+
+#[test]
 fn a_settle_that_is_broken_off_keeps_its_receipts_and_owes_them() {
     let (ledger, store) = scripted();
     let reservation = run_on(&ledger, claim("m"));
