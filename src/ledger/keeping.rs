@@ -215,7 +215,14 @@ impl<A> Held<'_, A> {
 
 impl<A> Drop for Held<'_, A> {
     fn drop(&mut self) {
-        self.ledger.shard(self.id).running.remove(&self.id);
+        let mut shard = self.ledger.shard(self.id);
+        // Where it was let go before, the next may have it by now.
+        if let Some(run) = shard.running.get(&self.id)
+            && Arc::ptr_eq(run, &self.run)
+        {
+            shard.running.remove(&self.id);
+        }
+        drop(shard);
         self.run.finish(None);
     }
 }

@@ -129,3 +129,15 @@ fn a_receipt_that_came_after_the_settling_is_known() {
     now(ledger.accept_late("clerk", "never-seen", &"audit".into(), at(1_002)));
     assert_eq!(told(&ledger, "clerk", "never-seen"), None);
 }
+
+#[test]
+fn who_lets_an_id_go_twice_takes_no_run_from_another() {
+    let ledger = small();
+    let id = IdDigest::of("clerk", "m");
+    let held = ledger.try_hold(id).unwrap();
+    ledger.end(id, None);
+    let reservation = run(&ledger, claim("m"));
+    drop(held);
+    let _waiter = wait(&ledger, claim("m"));
+    drop(reservation);
+}
