@@ -30,6 +30,10 @@ const CONNECT: Duration = Duration::from_millis(2500);
 const CLOSE: Duration = Duration::from_secs(1);
 /// How often both sides show that they are there (seconds).
 const HEARTBEAT: u16 = 10;
+/// The longest frame (bytes): what RabbitMQ offers where nobody sets it. The lower of
+/// both sides' counts. Without one of ours, a broker that offers "no limit" had lapin,
+/// which keeps room for 64 frames a connection, ask for all the memory there is.
+const FRAME: u32 = 128 * 1024;
 
 impl Connector {
     /// Prepares connections, which the broker shows under `name`.
@@ -41,6 +45,7 @@ impl Connector {
         for node in &config.nodes {
             let mut uri = node.uri().ok_or("its secrets were not read")?.clone();
             uri.query.heartbeat = Some(HEARTBEAT);
+            uri.query.frame_max = Some(FRAME);
             nodes.push((uri, node.to_string()));
         }
         let tls = if nodes.iter().any(|(uri, _)| is_tls(uri)) {

@@ -28,6 +28,7 @@ mod journal;
 mod logs;
 mod queue_source;
 mod rabbitmq;
+mod rabbitmq_hostile;
 mod rabbitmq_script;
 mod redis;
 mod redis_away;

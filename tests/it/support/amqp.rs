@@ -67,6 +67,22 @@ impl Script {
 
     /// Takes a connection, and answers up to the open connection.
     pub async fn accept(&self) -> Peer {
+        let mut able = Vec::new();
+        for name in ["publisher_confirms", "basic.nack", "connection.blocked"] {
+            able.extend_from_slice(&short(name));
+            able.extend_from_slice(b"t\x01");
+        }
+        let mut server = short("capabilities");
+        server.push(b'F');
+        server.extend(long(&able));
+        let mut peer = self.greet(&server).await;
+        peer.expect((10, 11)).await;
+        peer.tune(131_072).await;
+        peer
+    }
+
+    /// Takes a connection, and begins the handshake with these properties of the server.
+    pub async fn greet(&self, server: &[u8]) -> Peer {
         let mut stream = self.silent().await;
         stream.set_nodelay(true).unwrap();
         let mut header = [0; 8];
@@ -80,32 +96,28 @@ impl Script {
             coming: None,
             early: VecDeque::new(),
         };
-        let mut able = Vec::new();
-        for name in ["publisher_confirms", "basic.nack", "connection.blocked"] {
-            able.extend_from_slice(&short(name));
-            able.extend_from_slice(b"t\x01");
-        }
-        let mut server = short("capabilities");
-        server.push(b'F');
-        server.extend(long(&able));
         let mut start = vec![0, 9];
-        start.extend(long(&server));
+        start.extend(long(server));
         start.extend(long(b"PLAIN"));
         start.extend(long(b"en_US"));
         peer.method(0, (10, 10), &start).await;
-        peer.expect((10, 11)).await;
-        let mut tune = 2047u16.to_be_bytes().to_vec();
-        tune.extend(131_072u32.to_be_bytes());
-        tune.extend(10u16.to_be_bytes());
-        peer.method(0, (10, 30), &tune).await;
-        peer.expect((10, 31)).await;
-        peer.expect((10, 40)).await;
-        peer.method(0, (10, 41), &[0]).await;
         peer
     }
 }
 
 impl Peer {
+    /// Offers frames of so many bytes, and opens the connection; what was chosen.
+    pub async fn tune(&mut self, frame_max: u32) -> u32 {
+        let mut tune = 2047u16.to_be_bytes().to_vec();
+        tune.extend(frame_max.to_be_bytes());
+        tune.extend(10u16.to_be_bytes());
+        self.method(0, (10, 30), &tune).await;
+        let tuned = self.expect((10, 31)).await;
+        self.expect((10, 40)).await;
+        self.method(0, (10, 41), &[0]).await;
+        u32::from_be_bytes(tuned[6..10].try_into().unwrap())
+    }
+
     /// Reads on until something was published whole, answering whatever else is
     /// asked as a broker does that has everything.
     pub async fn published(&mut self) -> Published {
@@ -232,9 +244,11 @@ impl Peer {
             .unwrap();
     }
 
-    async fn expect(&mut self, asked: (u16, u16)) {
+    /// Reads this method, whole.
+    pub async fn expect(&mut self, asked: (u16, u16)) -> Vec<u8> {
         let (kind, _, payload) = within("a method", self.frame()).await.unwrap();
         assert_eq!((kind, method(&payload)), (METHOD, asked));
+        payload
     }
 
     async fn next(&mut self) -> std::io::Result<Option<Published>> {
