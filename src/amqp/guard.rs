@@ -13,7 +13,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::Stream;
 use lapin::tcp::AsyncTcpStream;
 
-use super::mend;
+use super::{mend, refuse};
 
 /// tokio, as lapin's runtime, for connections that are [`Guarded`].
 pub(super) type GuardedRuntime = Runtime<RuntimeParts<Tokio, Guarding>>;
@@ -141,7 +141,10 @@ impl Sieve {
                     return Ok(());
                 };
                 match kind {
-                    METHOD => mend::method(payload),
+                    METHOD => {
+                        refuse::method(payload)?;
+                        mend::method(payload);
+                    }
                     _ => mend::header(payload),
                 }
             }

@@ -1,25 +1,33 @@
 //! Makes what a broker hands out readable for lapin, which ends the connection over a
 //! name that is not UTF-8, and the process, by a full stack, over a table in a table
 //! in a table. Either is a producer's to write, and no consumer could ever get past
-//! such a message. Everything is mended in place, so that no length changes.
+//! such a message; tables also come from whoever is taken for the broker, before any
+//! login. Everything is mended in place, so that no length changes.
 
-/// `basic`, whose methods and headers carry what producers wrote.
+/// `connection`, which begins with what the broker tells of itself.
+const CONNECTION: u16 = 10;
+const START: u16 = 10;
+/// `basic`, whose methods carry names that producers wrote.
 const BASIC: u16 = 60;
 const RETURN: u16 = 50;
 const DELIVER: u16 = 60;
 
-/// Mends the names in a method.
+/// Mends the names in a method, and its table.
 pub(super) fn method(payload: &mut [u8]) {
     let mut rest = Rest::of(payload);
-    if rest.number() != Some(BASIC) {
-        return;
-    }
     // What is cut off is lapin's to complain of.
-    let _ = match rest.number() {
-        Some(DELIVER) => deliver(&mut rest),
-        Some(RETURN) => returned(&mut rest),
+    let _ = match (rest.number(), rest.number()) {
+        (Some(CONNECTION), Some(START)) => start(&mut rest),
+        (Some(BASIC), Some(DELIVER)) => deliver(&mut rest),
+        (Some(BASIC), Some(RETURN)) => returned(&mut rest),
         _ => None,
     };
+}
+
+fn start(rest: &mut Rest<'_>) -> Option<()> {
+    // The version.
+    rest.skip(2)?;
+    table(rest)
 }
 
 fn deliver(rest: &mut Rest<'_>) -> Option<()> {
@@ -37,12 +45,10 @@ fn returned(rest: &mut Rest<'_>) -> Option<()> {
     rest.name()
 }
 
-/// Mends the properties of a message.
+/// Mends the properties of a message. lapin reads them whatever class they are said to
+/// be of.
 pub(super) fn header(payload: &mut [u8]) {
-    let mut rest = Rest::of(payload);
-    if rest.number() == Some(BASIC) {
-        let _ = properties(&mut rest);
-    }
+    let _ = properties(&mut Rest::of(payload));
 }
 
 /// The properties in their order, from the highest flag down.
@@ -75,8 +81,8 @@ enum Property {
 }
 
 fn properties(rest: &mut Rest<'_>) -> Option<()> {
-    // Weight, and the size of the body.
-    rest.skip(10)?;
+    // Class, weight, and the size of the body.
+    rest.skip(12)?;
     let flags = rest.number()?;
     for (number, property) in PROPERTIES.into_iter().enumerate() {
         if flags & (0x8000 >> number) == 0 {
@@ -85,15 +91,19 @@ fn properties(rest: &mut Rest<'_>) -> Option<()> {
         match property {
             Property::Name => rest.name()?,
             Property::Number(bytes) => rest.skip(bytes)?,
-            Property::Table => {
-                let table = rest.long()?;
-                if entries(&mut Rest::of(table)).is_none() {
-                    opaque_table(table)?;
-                }
-            }
+            Property::Table => table(rest)?,
         }
     }
     Some(())
+}
+
+/// Mends a table, of which nothing deeper than its own entries is left.
+fn table(rest: &mut Rest<'_>) -> Option<()> {
+    let table = rest.long()?;
+    match entries(&mut Rest::of(table)) {
+        Some(()) => Some(()),
+        None => opaque_table(table),
+    }
 }
 
 /// Mends the entries of a table. `None` when it is not one that can be read.
@@ -204,6 +214,8 @@ impl<'a> Rest<'a> {
 #[cfg(test)]
 mod tests {
     use amq_protocol::frame::{AMQPFrame, parse_frame};
+    use amq_protocol::protocol::AMQPClass;
+    use amq_protocol::protocol::connection::AMQPMethod as Method;
     use lapin::types::AMQPValue;
     use proptest::prelude::*;
 
@@ -267,18 +279,47 @@ mod tests {
         assert_eq!(names, ["a??b", "ä"]);
     }
 
-    #[test]
-    fn tables_in_tables_are_not_gone_into() {
+    /// A table of a table and an array, each with more in it than lapin can go into.
+    fn deep() -> Vec<u8> {
         let mut table = Vec::new();
         let mut array = Vec::new();
         for _ in 0..8_000 {
             table = [name(b""), b"F".to_vec(), long(&table)].concat();
             array = [b"A".to_vec(), long(&array)].concat();
         }
-        let both = [name(b"t"), b"F".to_vec(), long(&table), name(b"a"), array].concat();
-        let found = headers(&both);
+        [name(b"t"), b"F".to_vec(), long(&table), name(b"a"), array].concat()
+    }
+
+    #[test]
+    fn tables_in_tables_are_not_gone_into() {
+        let found = headers(&deep());
         assert!(matches!(&found[0], (n, AMQPValue::FieldArray(_)) if n == "a"));
         assert!(matches!(&found[1], (n, AMQPValue::FieldTable(_)) if n == "t"));
+    }
+
+    #[test]
+    fn nor_in_a_header_of_any_other_class() {
+        for class in [0, 10, 50, 90] {
+            let mut payload = with_table(&deep());
+            payload[1] = class;
+            assert!(matches!(read(2, payload), AMQPFrame::Header(..)));
+        }
+    }
+
+    #[test]
+    fn nor_in_what_a_broker_tells_of_itself() {
+        for table in [deep(), b"\x01a?12345".to_vec(), Vec::new()] {
+            let mut payload = vec![0, 10, 0, 10, 0, 9];
+            for text in [&table[..], b"PLAIN", b"en_US"] {
+                payload.extend(long(text));
+            }
+            let AMQPFrame::Method(_, AMQPClass::Connection(Method::Start(start))) =
+                read(1, payload)
+            else {
+                panic!("no start");
+            };
+            assert_eq!(start.locales.as_bytes(), b"en_US");
+        }
     }
 
     #[test]

@@ -3,8 +3,9 @@
 //! is waited before the next.
 //!
 //! What is published or consumed over it is the business of the rooms above. What
-//! comes over it is mended before lapin reads it (`guard`, `mend`), so that nobody who
-//! may publish can end a connection, or the process, with what he writes.
+//! comes over it is mended or refused before lapin reads it (`guard`, `mend`, `refuse`):
+//! nobody who may publish can end a connection with what he writes, and nobody at all,
+//! not even who is taken for the broker, the process.
 
 mod backoff;
 mod broker;
@@ -12,6 +13,7 @@ mod connect;
 mod guard;
 mod mend;
 mod node;
+mod refuse;
 
 pub use backoff::Backoff;
 pub use broker::{BrokerConfig, ClientCertificate};

@@ -307,7 +307,8 @@ impl Peer {
         Ok((kind, channel, payload))
     }
 
-    async fn method(&mut self, channel: u16, id: (u16, u16), arguments: &[u8]) {
+    /// Says this, whatever it is.
+    pub async fn method(&mut self, channel: u16, id: (u16, u16), arguments: &[u8]) {
         let mut payload = id.0.to_be_bytes().to_vec();
         payload.extend(id.1.to_be_bytes());
         payload.extend(arguments);
