@@ -165,12 +165,26 @@ impl Drop for Cut {
 
 /// An error of lapin's, without its prefixes.
 pub fn told(error: &lapin::Error) -> String {
-    match error.kind() {
+    let text = match error.kind() {
         lapin::ErrorKind::ProtocolError(error) => error.get_message().to_string(),
         lapin::ErrorKind::IOError(error) => error.to_string(),
         lapin::ErrorKind::MissingHeartbeatError => "it went silent".into(),
         _ => error.to_string(),
+    };
+    escaped(&text)
+}
+
+/// What a broker wrote, as it is shown: a line end in it would begin a line of the log
+/// that is not hookward's.
+pub fn escaped(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() {
+            true => shown.extend(c.escape_default()),
+            false => shown.push(c),
+        }
     }
+    shown
 }
 
 fn tls(config: &BrokerConfig) -> Result<ClientConfig, String> {
@@ -183,5 +197,23 @@ fn tls(config: &BrokerConfig) -> Result<ClientConfig, String> {
                 .with_client_auth_cert(client.chain.clone(), key.clone_key())
                 .map_err(|error| format!("`cert` and `key` cannot be used: {error}"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::protocol::{AMQPError, AMQPHardError};
+
+    use super::*;
+
+    #[test]
+    fn what_a_broker_says_is_told_in_one_line() {
+        let said = |text: &str| {
+            let error = AMQPError::new(AMQPHardError::CONNECTIONFORCED.into(), text.into());
+            told(&lapin::ErrorKind::ProtocolError(error).into())
+        };
+        assert_eq!(said("x\r\nERROR \x1b[31mred"), r"x\r\nERROR \u{1b}[31mred");
+        let usual = r#"NOT_FOUND - no queue 'ä "\1"' in vhost '/'"#;
+        assert_eq!(said(usual), usual);
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::config::{Declare, RabbitTarget};
-use super::connect::{Backoff, Connector, Link, told};
+use super::connect::{Backoff, Connector, Link, escaped, told};
 use super::flight::Interruption;
 use super::publisher::{Ended, OPEN, Publisher};
 use super::queue::{Queue, Standing};
@@ -236,7 +236,7 @@ impl Supervisor {
                 }
                 event = events.next() => match event {
                     Some(Event::ConnectionBlocked(why)) => {
-                        before = self.blocked(why, tell).or(before);
+                        before = self.blocked(escaped(&why), tell).or(before);
                     }
                     Some(Event::ConnectionUnblocked) => {
                         tell.send_replace(None);

@@ -6,6 +6,7 @@ use lapin::Error;
 use lapin::types::ShortString;
 use tokio::time::Instant;
 
+use super::connect::escaped;
 use super::flight::{Doubt, Flight, State, refused};
 use super::job::{Ending, Outcome};
 use super::waiting::Shown;
@@ -186,7 +187,7 @@ impl UnderWay {
         for message in messages {
             let id = message.properties.message_id().as_ref();
             match self.flights.iter_mut().find(|own| Some(&own.id) == id) {
-                Some(own) => own.given_back = Some(message.reply_text.to_string()),
+                Some(own) => own.given_back = Some(escaped(message.reply_text.as_str())),
                 None => {
                     self.stray = true;
                     self.spent = true;

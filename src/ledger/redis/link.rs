@@ -186,9 +186,41 @@ fn failed(error: &RedisError) -> Failed {
 
 /// An error in words. Redis does not repeat passwords, and none is in an address.
 fn told(error: &RedisError) -> String {
-    match (error.code(), error.detail()) {
+    let text = match (error.code(), error.detail()) {
         (Some(code), Some(detail)) => format!("{code} {detail}"),
         _ if error.is_connection_dropped() => "it closed the connection".into(),
         _ => error.to_string(),
+    };
+    escaped(&text)
+}
+
+/// What Redis wrote, as it is shown: a line end in it would begin a line of the log
+/// that is not hookward's.
+fn escaped(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() {
+            true => shown.extend(c.escape_default()),
+            false => shown.push(c),
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_redis_says_is_told_in_one_line() {
+        let said = |text: &str| {
+            told(&redis::make_extension_error(
+                "ERR".into(),
+                Some(text.into()),
+            ))
+        };
+        assert_eq!(said("x\rERROR \x1b[31mred"), r"ERR x\rERROR \u{1b}[31mred");
+        let usual = r#"unknown command 'ä "\1"'"#;
+        assert_eq!(said(usual), format!("ERR {usual}"));
     }
 }
