@@ -145,7 +145,10 @@ impl Sieve {
                         refuse::method(payload)?;
                         mend::method(payload);
                     }
-                    _ => mend::header(payload),
+                    _ => {
+                        refuse::header(payload)?;
+                        mend::header(payload);
+                    }
                 }
             }
             self.passing = frame;
@@ -245,6 +248,20 @@ mod tests {
             for asked in [1, 7, 1000] {
                 assert_eq!(through(&sent, cut, asked), read, "{cut} {asked}");
             }
+        }
+    }
+
+    #[test]
+    fn what_no_broker_says_never_gets_to_lapin() {
+        let declare = frame(1, b"\0\x32\0\x0a\0\0\x01q\0\0\0\0\0");
+        let endless = frame(2, b"\0\x3c\0\0\0\0\x01\0\0\0\0\0\0\0");
+        for refused in [declare, endless] {
+            let mut sieve = Sieve::default();
+            let sent = [frame(8, b""), refused].concat();
+            sieve.room()[..sent.len()].copy_from_slice(&sent);
+            let error = sieve.read(sent.len()).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+            assert_eq!(sieve.give(&mut [0; 99]), frame(8, b"").len());
         }
     }
 
