@@ -5,7 +5,8 @@ use prometheus::IntGauge;
 
 /// The memory all bodies share (`server.max_buffered`). A body takes its bytes
 /// before it is read, and nobody waits for any: a body that does not fit is
-/// refused, so that overload is answered quickly.
+/// refused, so that overload is answered quickly. Only a few KiB for each connection,
+/// which it has in memory anyhow, are taken past the limit.
 ///
 /// Cloning shares it.
 #[derive(Clone)]
@@ -41,8 +42,8 @@ impl BufferBudget {
         held.grow(bytes).then_some(held)
     }
 
-    /// Takes `bytes` whether they are left or not: for what is in memory already, so
-    /// that others are refused sooner.
+    /// Takes `bytes` whether they are left or not: for what is in memory already, or
+    /// as good as that, so that others are refused sooner.
     pub fn hold(&self, bytes: usize) -> Held {
         let inner = &*self.0;
         inner.held.fetch_add(bytes, Ordering::Relaxed);

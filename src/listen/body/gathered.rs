@@ -3,8 +3,14 @@ use bytes::Bytes;
 use super::{Body, BodyError, BodyRules};
 use crate::listen::{BufferBudget, Held};
 
-/// What a body takes before any of it has come, unless it is shorter (bytes).
-pub(super) const STEP: usize = 64 * 1024;
+/// What a body takes before any of it has come, unless it is shorter (bytes): so
+/// little that 10 000 strangers who only announce one do not fill the budget.
+const FIRST: usize = 16 * 1024;
+
+/// A body of this length or less (bytes) is never refused for want of memory, but
+/// counted: whether it came along with its head is up to the network, and all
+/// connections together have no more than one each.
+const SMALL: usize = 4 * 1024;
 
 /// A body as far as it has come, and the share of the budget that its place takes.
 pub(super) struct Gathered {
@@ -12,7 +18,6 @@ pub(super) struct Gathered {
     held: Held,
     /// What it is to become, or the most that it may.
     length: usize,
-    is_known: bool,
 }
 
 impl Gathered {
@@ -31,14 +36,17 @@ impl Gathered {
         };
         // A body that would not fit is refused at once. One that would is only
         // announced yet: a stranger who sends none of it takes little from the others.
-        let announced = known.map_or(STEP.min(length), |_| length);
-        let mut held = budget.take(announced).ok_or(BodyError::Busy)?;
-        held.shrink(STEP.min(length));
+        let first = FIRST.min(length);
+        let announced = known.map_or(first, |_| length);
+        let mut held = match announced <= SMALL {
+            true => budget.hold(announced),
+            false => budget.take(announced).ok_or(BodyError::Busy)?,
+        };
+        held.shrink(first);
         Ok(Self {
             bytes: Vec::new(),
             held,
             length,
-            is_known: known.is_some(),
         })
     }
 
@@ -49,16 +57,12 @@ impl Gathered {
             return Err(BodyError::TooLarge);
         }
         if needed > self.held.bytes() {
-            // Where the length is known, that is the size. Else doubling copies
-            // each byte about once; growing by a fixed step would copy a large
-            // body over and over.
-            let size = match self.is_known {
-                true => self.length,
-                false => needed
-                    .max(self.held.bytes().saturating_mul(2))
-                    .max(STEP)
-                    .min(self.length),
-            };
+            // Never more than twice what has come, known length or not: who is to
+            // hold much of the budget has to send it. Doubling copies each byte
+            // about once; growing by a fixed step would copy a large body over
+            // and over.
+            let doubled = self.held.bytes().saturating_mul(2);
+            let size = needed.max(doubled).min(self.length);
             if !self.held.grow(size - self.held.bytes()) {
                 return Err(BodyError::Busy);
             }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::incoming::{Coming, Kind};
 use super::{BufferBudget, Connection, Held, Incoming};
-use gathered::{Gathered, STEP};
+use gathered::Gathered;
 use pace::Pace;
 
 /// What a body is held to.
@@ -70,6 +70,9 @@ pub async fn read_body(
     Ok(body)
 }
 
+/// A body that is not wanted is read off up to this length (bytes).
+const SHORT: usize = 64 * 1024;
+
 /// Drops a body that is not wanted. Where all of it is already here and it is short,
 /// the connection can go on after the answer; nothing is waited for.
 pub fn skip_body(body: Incoming, connection: &Connection) {
@@ -77,9 +80,9 @@ pub fn skip_body(body: Incoming, connection: &Connection) {
     let whole = match body.0 {
         Kind::Here(_) => true,
         // A long one is not worth it: reading it would be work for a stranger.
-        Kind::Coming(coming) if coming.left() > STEP as u64 => false,
+        Kind::Coming(coming) if coming.left() > SHORT as u64 => false,
         Kind::Coming(mut coming) => {
-            let mut space = Vec::with_capacity(STEP);
+            let mut space = Vec::with_capacity(SHORT);
             while coming.left() > 0
                 && matches!(coming.poll_more(&mut cx, &mut space), Poll::Ready(Ok(_)))
             {
@@ -103,12 +106,13 @@ pub fn skip_body(body: Incoming, connection: &Connection) {
     }
 }
 
-/// A body that came along with its head.
+/// A body that came along with its head. It is in memory already, in what the
+/// connection read first: it is counted, and never refused for want of memory.
 fn here(bytes: Bytes, rules: BodyRules, budget: &BufferBudget) -> Result<Body, BodyError> {
     if bytes.len() > rules.max_body {
         return Err(BodyError::TooLarge);
     }
-    let held = budget.take(bytes.len()).ok_or(BodyError::Busy)?;
+    let held = budget.hold(bytes.len());
     Ok(Body { bytes, held })
 }
 

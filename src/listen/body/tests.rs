@@ -143,6 +143,23 @@ async fn large_bodies_that_are_only_announced_leave_room_for_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_sends_some_of_a_large_body_holds_no_more_than_twice_that() {
+    let bench = Bench::new(usize::MAX);
+    for (sent, held) in [(1, 16_384), (16_384, 16_384), (65_537, 131_074)] {
+        let some = [piece(0.0, sent - sent / 2), piece(0.1, sent / 2)];
+        let pieces = some.into_iter().chain([piece(1e6, 1)]);
+        let told = bench.read(Some(1 << 20), pieces);
+        let look = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            bench.gauge.get()
+        };
+        let (told, seen) = tokio::join!(told, look);
+        assert_eq!(told.err(), Some(BodyError::Slow));
+        assert!(seen <= held, "{seen} held for {sent}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_body_that_stops_is_cut_after_the_grace() {
     let bench = Bench::new(1 << 20);
     let began = Instant::now();

@@ -62,8 +62,8 @@ async fn a_body_that_finds_no_memory_left_is_refused_at_once() {
     first
         .say("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n")
         .await;
-    // Announced, it takes a little; with more than that, all it will need.
-    stand.until(|stand| stand.buffered.get() == 65_536).await;
+    // Announced, it takes a little; then twice what has come, until that is all.
+    stand.until(|stand| stand.buffered.get() == 16_384).await;
     first.say("x".repeat(70_000)).await;
     stand.until(|stand| stand.buffered.get() == 100_000).await;
     let mut second = stand.visit().await;
@@ -76,13 +76,46 @@ async fn a_body_that_finds_no_memory_left_is_refused_at_once() {
 }
 
 #[tokio::test]
+async fn a_small_body_is_read_and_counted_although_no_memory_is_left() {
+    let stand = Stand::start(|_| {});
+    let mut crowd = Vec::new();
+    for length in [100_000, 50_000] {
+        let mut stranger = stand.visit().await;
+        let head = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n");
+        stranger.say(head).await;
+        stranger.say("x".repeat(length - 1)).await;
+        crowd.push(stranger);
+    }
+    stand.until(|stand| stand.buffered.get() == 150_000).await;
+
+    let mut together = stand.visit().await;
+    together.post("/hold", &"x".repeat(1000)).await;
+    stand.until(|stand| stand.buffered.get() == 151_000).await;
+    let mut apart = stand.visit().await;
+    apart
+        .say("POST /hold HTTP/1.1\r\nhost: a\r\ncontent-length: 4096\r\n\r\n")
+        .await;
+    stand.until(|stand| stand.buffered.get() == 155_096).await;
+    apart.say("x".repeat(4096)).await;
+    stand.gate.add_permits(2);
+
+    assert_eq!(together.answer().await.body, "/hold 1000");
+    assert_eq!(apart.answer().await.body, "/hold 4096");
+    let mut large = stand.visit().await;
+    assert_eq!(large.asks("/", &"x".repeat(5000)).await.status, 503);
+    drop((crowd, large));
+    stand.until(|stand| stand.buffered.get() == 0).await;
+    stand.finish().await;
+}
+
+#[tokio::test]
 async fn a_sender_that_goes_away_gives_its_memory_back() {
     let stand = Stand::start(|_| {});
     let mut visitor = stand.visit().await;
     visitor
         .say("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\nabc")
         .await;
-    stand.until(|stand| stand.buffered.get() == 65_536).await;
+    stand.until(|stand| stand.buffered.get() == 16_384).await;
     drop(visitor);
     stand
         .until(|stand| stand.buffered.get() == 0 && stand.connections.get() == 0)
