@@ -28,6 +28,17 @@ pub enum Answer {
 /// What a request ended in. The same for all who waited for one id.
 pub type Outcome = Result<Answer, Refusal>;
 
+/// Whether a signed message that ended so speaks for who sent it. One that was
+/// delivered before may be a copy in the hands of a stranger, and so may one that
+/// leaves no id behind, because nobody wanted it.
+pub(super) fn is_news(outcome: &Outcome) -> bool {
+    !matches!(
+        outcome,
+        Ok(Answer::Duplicate { .. } | Answer::Unmatched)
+            | Err(Refusal::Conflict { .. } | Refusal::Untyped | Refusal::Unmatched)
+    )
+}
+
 impl Told for Outcome {
     fn write(&self) -> String {
         let result = match self {

@@ -37,7 +37,13 @@ impl Gateway {
         let (outcome, trace) = match self.prove(request, &connection, &mut trace).await {
             Ok(proven) => {
                 let trace = Arc::new(trace);
-                (self.see_through(proven, &trace).await, trace)
+                // An open source proves nothing.
+                let is_signed = proven.message.proof().is_some();
+                let outcome = self.see_through(proven, &trace).await;
+                if is_signed && answer::is_news(&outcome) {
+                    connection.proven();
+                }
+                (outcome, trace)
             }
             Err(refusal) => (Err(refusal), Arc::new(trace)),
         };
@@ -111,7 +117,6 @@ impl Gateway {
             }
         };
         source.verified(&message, now);
-        connection.proven();
         Ok(Proven {
             source,
             message,

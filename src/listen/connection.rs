@@ -50,7 +50,7 @@ pub struct Connection {
     /// Whether the sender may be sending what nobody reads.
     unread: AtomicBool,
     close_after: AtomicBool,
-    /// Whether a genuine message ever came on it.
+    /// Whether the last request that came on it proved itself.
     proven: AtomicBool,
 }
 
@@ -117,7 +117,9 @@ impl Connection {
         self.close_after.store(true, Ordering::Relaxed);
     }
 
-    /// A genuine message came on it: it is kept although the house is full.
+    /// The present request proved itself: the connection is kept although the house
+    /// is full, until the next request, which has to prove itself again. Else one
+    /// message would buy a place for ever.
     pub fn proven(&self) {
         self.proven.store(true, Ordering::Relaxed);
     }
@@ -166,6 +168,7 @@ impl Connection {
             self.began.store(self.now(), Ordering::Relaxed);
         }
         self.unread.store(has_body, Ordering::Relaxed);
+        self.proven.store(false, Ordering::Relaxed);
         self.enter(Phase::Handling);
     }
 
@@ -224,7 +227,7 @@ impl Connection {
         lingers
     }
 
-    /// Whether others wait for the place of this one, which never proved anything.
+    /// Whether others wait for the place of this one, which has proven nothing.
     fn is_in_the_way(&self) -> bool {
         !self.proven.load(Ordering::Relaxed) && self.house.room.is_full()
     }

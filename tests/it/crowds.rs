@@ -84,6 +84,53 @@ async fn in_a_full_house_connections_that_proved_nothing_make_room_and_the_other
 }
 
 #[tokio::test]
+async fn in_a_full_house_neither_a_replay_nor_an_open_source_nor_an_old_proof_keeps_a_connection() {
+    let upstream = Upstream::start().await;
+    let config = format!(
+        r#"server.max_connections = 4
+        server.header_timeout = "1s"
+        {}
+        [sources.open]
+        secrets = "dangerously-unverified"
+        to = "app"
+        "#,
+        clerk_to(upstream.url())
+    );
+    let gateway = Gateway::start(&config).await;
+    let captured = Message::new("msg_0").seal();
+    let mut known = gateway.connect().await;
+    let first = known.post("/clerk", &captured).await;
+    assert_eq!(first.told(), (200, "delivered"));
+    let mut replayer = gateway.connect().await;
+    let answer = replayer.post("/clerk", &captured).await;
+    assert_eq!(answer.told(), (200, "duplicate"));
+    let mut anybody = gateway.connect().await;
+    let answer = anybody.post("/open", &captured).await;
+    assert_eq!(answer.told(), (200, "delivered"));
+    let mut former = gateway.connect().await;
+    let once = former.post("/clerk", &Message::new("msg_1").seal()).await;
+    assert_eq!(once.told(), (200, "delivered"));
+    former
+        .write(b"GET /favicon.ico HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await;
+    assert_eq!(former.answer().await.told(), (404, "unknown_path"));
+
+    // One place each: three more are served only once all three have gone. These
+    // prove themselves, and stay.
+    let mut genuine = Vec::new();
+    for number in 2..5 {
+        let mut connection = gateway.connect().await;
+        let message = Message::new(&format!("msg_{number}")).seal();
+        let answer = connection.post("/clerk", &message).await;
+        assert_eq!(answer.told(), (200, "delivered"));
+        genuine.push(connection);
+    }
+
+    let again = known.post("/clerk", &Message::new("msg_5").seal()).await;
+    assert_eq!(again.told(), (200, "delivered"));
+}
+
+#[tokio::test]
 async fn one_noisy_source_starves_no_other() {
     let stuck = Upstream::always(Reply::Held(200)).await;
     let upstream = Upstream::start().await;

@@ -198,14 +198,17 @@ async fn each_phase_has_its_deadline() {
 async fn in_a_full_house_who_has_proven_nothing_is_not_kept() {
     let second = Duration::from_secs(1);
     let (connection, room) = in_a_room();
-    let answer = || {
+    let answer = |proven| {
         connection.came();
         connection.head_whole(false);
+        if proven {
+            connection.proven();
+        }
         let last = connection.answered();
         connection.flushed();
         last
     };
-    assert!(!answer());
+    assert!(!answer(false));
     let idle = Instant::now();
     assert_eq!(
         connection.deadline(),
@@ -217,10 +220,11 @@ async fn in_a_full_house_who_has_proven_nothing_is_not_kept() {
     room.set_full(true);
     assert!(connection.deadline() <= Some(Instant::now()));
 
-    assert!(answer(), "told that it was the last answer");
-    connection.proven();
-    assert!(!answer());
+    assert!(answer(false), "told that it was the last answer");
+    assert!(!answer(true));
     assert_eq!(connection.deadline(), Some(Instant::now() + 75 * second));
+    assert!(answer(false), "what it once proved is over");
+    assert_eq!(connection.deadline(), Some(Instant::now() + 5 * second));
 }
 
 #[tokio::test(start_paused = true)]
