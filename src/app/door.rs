@@ -53,10 +53,12 @@ struct Opening {
 
 /// Connections to the admin listener, on top of those for requests.
 const ADMIN_CONNECTIONS: usize = 32;
-/// How long the admin listener waits for a head, or for the next request. Short,
-/// because its connections are few: silent ones must not keep a probe waiting
-/// until hookward is taken for dead (Kubernetes: three times 10 s).
+/// How long the admin listener waits for a head, or for the next request.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same while all its connections are taken. They are few, and a probe of
+/// Kubernetes waits for 1 s: behind a crowd of silent ones that come again at once
+/// it has its turn in time, as 320 of them go each second.
+const ADMIN_CROWDED: Duration = Duration::from_millis(100);
 /// For what was cut to be gone.
 const CUT: Duration = Duration::from_secs(1);
 
@@ -389,6 +391,7 @@ fn admin_door() -> Door {
         limits: Limits {
             header_timeout: ADMIN_TIMEOUT,
             idle_timeout: ADMIN_TIMEOUT,
+            crowded_timeout: ADMIN_CROWDED,
             max_connections: ADMIN_CONNECTIONS,
         },
         tls: None,

@@ -131,6 +131,7 @@ impl ServerConfig {
         let limits = Limits {
             header_timeout: self.header_timeout,
             idle_timeout: self.idle_timeout,
+            crowded_timeout: self.header_timeout,
             max_connections: self.max_connections,
         };
         Some(Door { limits, tls })

@@ -17,6 +17,9 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// How long a connection may wait for its next request.
     pub idle_timeout: Duration,
+    /// How long one that has proven nothing may wait, or take for a head, while all
+    /// places are taken. With TLS `header_timeout`: a handshake is not held to less.
+    pub crowded_timeout: Duration,
     /// Connections at one time; further ones wait unaccepted.
     pub max_connections: usize,
 }
@@ -232,19 +235,19 @@ impl Connection {
         !self.proven.load(Ordering::Relaxed) && self.house.room.is_full()
     }
 
-    /// Until when it may wait for its next request. One that has proven nothing
-    /// looks every now and then whether others wait for its place, and gives it up
-    /// when it had the time of a head.
+    /// Until when it may wait for a request, or take for its head. One that has
+    /// proven nothing looks every now and then whether others wait for its place,
+    /// and gives it up when it had the time of a crowd.
     fn patience(&self) -> Instant {
         let until = self.at(self.until.load(Ordering::Relaxed));
         if self.proven.load(Ordering::Relaxed) {
             return until;
         }
-        let head = self.house.limits.header_timeout;
+        let crowded = self.house.limits.crowded_timeout;
         if self.house.room.is_full() {
-            return until.min(self.began() + head);
+            return until.min(self.began() + crowded);
         }
-        until.min(Instant::now() + head)
+        until.min(Instant::now() + crowded)
     }
 
     /// When the connection is to be dropped, as things stand.
@@ -255,10 +258,8 @@ impl Connection {
         }
         match self.phase() {
             Phase::Handling | Phase::Answering => None,
-            Phase::Waiting => Some(self.patience()),
-            Phase::Greeting | Phase::Head | Phase::Lingering => {
-                Some(self.at(self.until.load(Ordering::Relaxed)))
-            }
+            Phase::Greeting | Phase::Waiting | Phase::Head => Some(self.patience()),
+            Phase::Lingering => Some(self.at(self.until.load(Ordering::Relaxed))),
         }
     }
 

@@ -15,7 +15,7 @@
 //! | a connection kept open for nothing | `idle_timeout` between requests |
 //! | a body that drips | `body_timeout`, and 16 KiB/s after its first 2 s |
 //! | a sender that does not read its answer | 10 s without progress |
-//! | many connections | `max_connections`; further ones wait in the kernel's queue, and those that have proven nothing are not kept while it is full |
+//! | many connections | `max_connections`; further ones wait in the kernel's queue, and those that have proven nothing are not kept while it is full, nor is their silence for longer than `crowded_timeout` |
 //! | many large bodies | `max_buffered`, taken before a byte is read, and no more than twice what has come |
 //! | no descriptors left | a pause before the next accept, and [`raise_open_files`] |
 

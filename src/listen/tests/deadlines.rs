@@ -139,9 +139,14 @@ fn connection() -> Arc<Connection> {
 }
 
 fn in_a_room() -> (Arc<Connection>, Arc<Room>) {
+    in_a_room_with(Duration::from_secs(5))
+}
+
+fn in_a_room_with(crowded_timeout: Duration) -> (Arc<Connection>, Arc<Room>) {
     let limits = Limits {
         header_timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(75),
+        crowded_timeout,
         max_connections: 1,
     };
     let room = Arc::new(Room::default());
@@ -225,6 +230,31 @@ async fn in_a_full_house_who_has_proven_nothing_is_not_kept() {
     assert_eq!(connection.deadline(), Some(Instant::now() + 75 * second));
     assert!(answer(false), "what it once proved is over");
     assert_eq!(connection.deadline(), Some(Instant::now() + 5 * second));
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_a_full_house_silence_and_half_a_head_have_the_time_of_a_crowd() {
+    let crowded = Duration::from_millis(100);
+    let (connection, room) = in_a_room_with(crowded);
+    let accepted = Instant::now();
+    assert_eq!(connection.deadline(), Some(accepted + crowded), "looks");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(connection.deadline(), Some(Instant::now() + crowded));
+    room.set_full(true);
+    assert_eq!(connection.deadline(), Some(accepted + crowded), "goes");
+
+    connection.came();
+    assert_eq!(connection.deadline(), Some(Instant::now() + crowded));
+    connection.head_whole(false);
+    assert_eq!(connection.deadline(), None, "a request is at work");
+    connection.proven();
+    connection.answered();
+    connection.flushed();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(connection.deadline() > Some(Instant::now() + Duration::from_secs(70)));
+    connection.came();
+    let whole = Instant::now() + Duration::from_secs(5);
+    assert_eq!(connection.deadline(), Some(whole));
 }
 
 #[tokio::test(start_paused = true)]

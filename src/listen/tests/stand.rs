@@ -38,6 +38,7 @@ pub(super) fn door() -> Door {
         limits: Limits {
             header_timeout: PATIENCE,
             idle_timeout: PATIENCE,
+            crowded_timeout: PATIENCE,
             max_connections: 100,
         },
         tls: None,
