@@ -25,6 +25,11 @@ use super::{Connection, Request, Response, Stop};
 /// It bounds what 10 000 senders of half heads can make us keep.
 const MAX_HEAD: usize = 16 * 1024;
 
+/// The most that may come until a TLS handshake is done (bytes). Usual ones have
+/// 2 KiB; with the last of it, the first record of what follows is read, which may
+/// have 16 KiB, and the beginning of the next.
+const MAX_HANDSHAKE: usize = 32 * 1024;
+
 /// The largest read at one time (bytes). Bodies come through a buffer that grows
 /// up to this while reads fill it; twice as much saves a large body a few calls
 /// a megabyte, and costs every connection twice the memory.
@@ -42,10 +47,11 @@ where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
-    pub(super) async fn serve_tls(self, io: Io, tls: Arc<rustls::ServerConfig>) {
+    pub(super) async fn serve_tls(self, mut io: Io, tls: Arc<rustls::ServerConfig>) {
         let Some(deadline) = self.connection.deadline() else {
             return;
         };
+        io.expect_handshake(MAX_HANDSHAKE);
         let stream = tokio::select! {
             biased;
             () = self.stop.finishing() => return,
@@ -53,8 +59,8 @@ where
             stream = TlsAcceptor::from(tls).accept(io) => stream,
         };
         // A handshake that fails is the sender's to tell; it got an alert.
-        if let Ok(stream) = stream {
-            self.connection.shook_hands();
+        if let Ok(mut stream) = stream {
+            stream.get_mut().0.shook_hands();
             self.serve(Stream::Tls(Box::new(stream))).await;
         }
     }

@@ -1,4 +1,4 @@
-use std::io::{self, IoSlice};
+use std::io::{self, ErrorKind, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -42,6 +42,8 @@ pub(super) struct Io {
     socket: Socket,
     connection: Arc<Connection>,
     close: Close,
+    /// What may still come of a TLS handshake that is not done (bytes).
+    handshake: Option<usize>,
 }
 
 /// How far closing has come.
@@ -58,7 +60,20 @@ impl Io {
             socket,
             connection,
             close: Close::Open,
+            handshake: None,
         }
+    }
+
+    /// A TLS handshake comes first, for which so much may come (bytes). Without that,
+    /// TLS keeps 64 KiB of one that never ends.
+    pub(super) fn expect_handshake(&mut self, most: usize) {
+        self.handshake = Some(most);
+    }
+
+    /// The TLS handshake is done.
+    pub(super) fn shook_hands(&mut self) {
+        self.handshake = None;
+        self.connection.shook_hands();
     }
 
     /// Ready when a read may bring something.
@@ -99,8 +114,12 @@ impl AsyncRead for Io {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(either!(&mut self.socket, s => s.poll_read(cx, buf)))?;
-        if buf.filled().len() > before {
+        let came = buf.filled().len() - before;
+        if came > 0 {
             self.connection.came();
+        }
+        if let Some(left) = &mut self.handshake {
+            *left = left.checked_sub(came).ok_or(ErrorKind::InvalidData)?;
         }
         Poll::Ready(Ok(()))
     }

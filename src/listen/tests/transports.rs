@@ -135,6 +135,23 @@ async fn who_hangs_up_over_tls_is_not_worked_for() {
 }
 
 #[tokio::test]
+async fn a_handshake_that_is_larger_than_any_is_not_waited_for() {
+    let pair = pair();
+    let mut door = with_tls(&pair);
+    door.limits.header_timeout = Duration::from_secs(3600);
+    let stand = Stand::open(&any_port(), door);
+    let mut visitor = stand.visit().await;
+    // A greeting of 60 000 bytes, of which four records of 9 000 come.
+    let greeting = [&[1, 0, 0xea, 0x60][..], &[0; 35_996]].concat();
+    for part in greeting.chunks(9000) {
+        visitor.say([0x16, 3, 1, 0x23, 0x28]).await;
+        visitor.say(part).await;
+    }
+    visitor.closed().await;
+    stand.finish().await;
+}
+
+#[tokio::test]
 async fn who_does_not_shake_hands_is_closed_and_keeps_nobody_waiting() {
     let pair = pair();
     let mut door = with_tls(&pair);
