@@ -69,7 +69,8 @@ impl Coming {
         self.left
     }
 
-    /// Reads more of it into what `bytes` has room for, which must not be nothing.
+    /// Reads more of it into `bytes`, `room` at most, which it must have and which must
+    /// not be nothing (bytes).
     ///
     /// # Errors
     /// When the connection breaks, or ends before the body does.
@@ -77,11 +78,11 @@ impl Coming {
         &mut self,
         cx: &mut Context<'_>,
         bytes: &mut Vec<u8>,
+        room: usize,
     ) -> Poll<io::Result<usize>> {
         let Some(wire) = &mut self.wire else {
             return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
         };
-        let room = bytes.capacity() - bytes.len();
         let room = usize::try_from(self.left).map_or(room, |left| left.min(room));
         let read = if wire.read.is_empty() {
             ready!(poll_read_buf(

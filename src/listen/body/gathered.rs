@@ -18,6 +18,7 @@ pub(super) struct Gathered {
     held: Held,
     /// What it is to become, or the most that it may.
     length: usize,
+    is_known: bool,
 }
 
 impl Gathered {
@@ -47,6 +48,7 @@ impl Gathered {
             bytes: Vec::new(),
             held,
             length,
+            is_known: known.is_some(),
         })
     }
 
@@ -58,9 +60,7 @@ impl Gathered {
         }
         if needed > self.held.bytes() {
             // Never more than twice what has come, known length or not: who is to
-            // hold much of the budget has to send it. Doubling copies each byte
-            // about once; growing by a fixed step would copy a large body over
-            // and over.
+            // hold much of the budget has to send it.
             let doubled = self.held.bytes().saturating_mul(2);
             let size = needed.max(doubled).min(self.length);
             if !self.held.grow(size - self.held.bytes()) {
@@ -68,11 +68,22 @@ impl Gathered {
             }
         }
         if needed > self.bytes.capacity() {
-            // The share held is always the place's size.
-            let size = self.held.bytes();
+            // What nothing was written to yet is no memory, only addresses. So where the
+            // length is known, the second place is the last, and little is copied. Else
+            // doubling copies each byte about once; growing by a fixed step would copy a
+            // large body over and over.
+            let size = match self.is_known && !self.bytes.is_empty() {
+                true => self.length,
+                false => self.held.bytes(),
+            };
             self.bytes.reserve_exact(size - self.bytes.len());
         }
         Ok(())
+    }
+
+    /// How much may come until room is to be made again (bytes).
+    pub(super) fn room(&self) -> usize {
+        self.held.bytes().min(self.bytes.capacity()) - self.bytes.len()
     }
 
     pub(super) fn add(&mut self, piece: &Bytes) -> Result<(), BodyError> {

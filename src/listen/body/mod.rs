@@ -84,7 +84,10 @@ pub fn skip_body(body: Incoming, connection: &Connection) {
         Kind::Coming(mut coming) => {
             let mut space = Vec::with_capacity(SHORT);
             while coming.left() > 0
-                && matches!(coming.poll_more(&mut cx, &mut space), Poll::Ready(Ok(_)))
+                && matches!(
+                    coming.poll_more(&mut cx, &mut space, SHORT),
+                    Poll::Ready(Ok(_))
+                )
             {
                 space.clear();
             }
@@ -126,7 +129,8 @@ async fn receive(
     let mut pace = Pace::new(rules);
     while coming.left() > 0 {
         gathered.make_room(1)?;
-        let more = pace.keep(|cx| coming.poll_more(cx, &mut gathered.bytes));
+        let room = gathered.room();
+        let more = pace.keep(|cx| coming.poll_more(cx, &mut gathered.bytes, room));
         let more = more.await?.map_err(|_| BodyError::Broken)?;
         pace.received += more as u64;
     }
