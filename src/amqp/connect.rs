@@ -11,7 +11,7 @@ use rustls::ClientConfig;
 use socket2::{SockRef, Socket};
 use tokio::time::timeout;
 
-use crate::setting::{handshake_failed, trusting};
+use crate::setting::{Escaped, handshake_failed, trusting};
 
 use super::BrokerConfig;
 use super::guard::{Guarded, guarded_runtime};
@@ -171,20 +171,7 @@ pub fn told(error: &lapin::Error) -> String {
         lapin::ErrorKind::MissingHeartbeatError => "it went silent".into(),
         _ => error.to_string(),
     };
-    escaped(&text)
-}
-
-/// What a broker wrote, as it is shown: a line end in it would begin a line of the log
-/// that is not hookward's.
-pub fn escaped(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c.is_control() {
-            true => shown.extend(c.escape_default()),
-            false => shown.push(c),
-        }
-    }
-    shown
+    Escaped(&text).to_string()
 }
 
 fn tls(config: &BrokerConfig) -> Result<ClientConfig, String> {

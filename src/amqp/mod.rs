@@ -17,7 +17,7 @@ mod refuse;
 
 pub use backoff::Backoff;
 pub use broker::{BrokerConfig, ClientCertificate};
-pub use connect::{Connector, Link, escaped, told};
+pub use connect::{Connector, Link, told};
 pub use node::Node;
 
 /// The longest name AMQP can carry (bytes).

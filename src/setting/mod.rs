@@ -7,6 +7,7 @@
 
 mod authorities;
 mod entry;
+mod escaped;
 mod name;
 mod problems;
 mod reader;
@@ -18,6 +19,7 @@ mod value;
 
 pub use authorities::{Ca, ca, handshake_failed, trusting};
 pub use entry::Entry;
+pub use escaped::Escaped;
 pub use name::Name;
 pub use problems::{Place, Problem, Problems, Severity};
 pub use reader::Reader;

@@ -1,6 +1,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::Escaped;
+
 /// How much a [`Problem`] weighs: errors keep a configuration from taking over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
@@ -102,23 +104,6 @@ impl serde::Serialize for Problem {
         parts.serialize_field("place", &place.map(ToString::to_string))?;
         parts.serialize_field("hint", &self.hint)?;
         parts.end()
-    }
-}
-
-/// A key as it is printed. A quoted key may hold anything, line ends too, and
-/// must not be able to draw a problem of its own.
-struct Escaped<'a>(&'a str);
-
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            if c.is_control() {
-                write!(f, "{}", c.escape_default())?;
-            } else {
-                write!(f, "{c}")?;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -13,11 +13,12 @@ use tokio::time::{Instant, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::config::{Declare, RabbitTarget};
-use super::connect::{Backoff, Connector, Link, escaped, told};
+use super::connect::{Backoff, Connector, Link, told};
 use super::flight::Interruption;
 use super::publisher::{Ended, OPEN, Publisher};
 use super::queue::{Queue, Standing};
 use super::topology::{self, Found};
+use crate::setting::Escaped;
 
 /// Keeps a connection to the broker, and channels on it that publish what waits
 /// in the queue. It connects anew itself: with lapin's own recovery, confirms
@@ -236,7 +237,7 @@ impl Supervisor {
                 }
                 event = events.next() => match event {
                     Some(Event::ConnectionBlocked(why)) => {
-                        before = self.blocked(escaped(&why), tell).or(before);
+                        before = self.blocked(Escaped(&why).to_string(), tell).or(before);
                     }
                     Some(Event::ConnectionUnblocked) => {
                         tell.send_replace(None);

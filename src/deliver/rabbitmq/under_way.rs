@@ -6,10 +6,10 @@ use lapin::Error;
 use lapin::types::ShortString;
 use tokio::time::Instant;
 
-use super::connect::escaped;
 use super::flight::{Doubt, Flight, State, refused};
 use super::job::{Ending, Outcome};
 use super::waiting::Shown;
+use crate::setting::Escaped;
 
 /// What is under way on one channel, and which of it is proven.
 ///
@@ -187,7 +187,9 @@ impl UnderWay {
         for message in messages {
             let id = message.properties.message_id().as_ref();
             match self.flights.iter_mut().find(|own| Some(&own.id) == id) {
-                Some(own) => own.given_back = Some(escaped(message.reply_text.as_str())),
+                Some(own) => {
+                    own.given_back = Some(Escaped(message.reply_text.as_str()).to_string())
+                }
                 None => {
                     self.stray = true;
                     self.spent = true;

@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 
 use super::config::{Parts, RedisConfig};
 use super::script::{ALL, Script};
-use crate::setting::{handshake_failed, trusting};
+use crate::setting::{Escaped, handshake_failed, trusting};
 
 /// An open connection to Redis, with the scripts loaded. Many commands share it;
 /// it ends with its driver.
@@ -191,20 +191,7 @@ fn told(error: &RedisError) -> String {
         _ if error.is_connection_dropped() => "it closed the connection".into(),
         _ => error.to_string(),
     };
-    escaped(&text)
-}
-
-/// What Redis wrote, as it is shown: a line end in it would begin a line of the log
-/// that is not hookward's.
-fn escaped(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c.is_control() {
-            true => shown.extend(c.escape_default()),
-            false => shown.push(c),
-        }
-    }
-    shown
+    Escaped(&text).to_string()
 }
 
 #[cfg(test)]

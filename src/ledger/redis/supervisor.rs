@@ -8,6 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::link::{Driver, Failed, Link};
 use super::standing::{Inner, Standing};
+use crate::setting::Escaped;
 
 /// Keeps a connection to Redis, and does on it what nobody waits for: heartbeats,
 /// renewing leases, giving them back.
@@ -218,8 +219,9 @@ fn warning(info: &str, save: Option<&str>) -> Option<String> {
     let limited = value("maxmemory").is_some_and(|bytes| bytes != "0");
     if limited && policy != "noeviction" {
         return Some(format!(
-            "the ledger's Redis evicts keys when it is full (`maxmemory-policy {policy}`): ids \
-             would be forgotten too early and events delivered twice; give it `noeviction`"
+            "the ledger's Redis evicts keys when it is full (`maxmemory-policy {}`): ids \
+             would be forgotten too early and events delivered twice; give it `noeviction`",
+            Escaped(policy)
         ));
     }
     let appends = value("aof_enabled") == Some("1");
