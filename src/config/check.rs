@@ -37,6 +37,7 @@ pub(super) fn whole(whole: &Whole<'_>) {
         proof(whole, source);
         window(whole, source);
         shares(whole, source);
+        strangers(whole, source);
     }
     queues::check(whole);
     files(whole);
@@ -185,6 +186,19 @@ fn shares(whole: &Whole<'_>, source: &Source) {
             &format!("sources.{}.max_in_flight", source.name),
             "is a share of `server.max_in_flight`, and larger than it",
             "",
+        );
+    }
+}
+
+/// A source that lets in whom nobody can know.
+fn strangers(whole: &Whole<'_>, source: &Source) {
+    let Some(server) = whole.server else { return };
+    let unknown = matches!(server.listen, Address::Unix(_)) && server.trusted_proxies.is_empty();
+    if unknown && !source.source.allow_from.is_empty() {
+        whole.reader.warn(
+            &format!("sources.{}.allow_from", source.name),
+            "lets nobody in: over a unix socket, nobody's address is known",
+            "name a proxy in `server.trusted_proxies`, and x-forwarded-for tells it",
         );
     }
 }
