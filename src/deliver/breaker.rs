@@ -282,6 +282,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn who_began_before_it_opened_ends_no_probe_and_tries_no_more_meanwhile() {
+        let breaker = breaker(1);
+        let mut early = breaker.admit().ok().unwrap();
+        assert!(early.is_open());
+        attempt(&breaker, Health::Away);
+        assert!(!early.is_open());
+        tokio::time::advance(OPEN_FOR).await;
+        let mut probe = breaker.admit().ok().unwrap();
+        assert!(probe.is_open() && !early.is_open());
+        early.record(Health::Away);
+        assert_eq!(breaker.state(), CircuitState::Probing);
+        probe.record(Health::There);
+        assert_eq!(breaker.state(), CircuitState::Closed);
+        assert!(early.is_open());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn one_that_is_known_to_be_there_again_is_probed_at_once() {
         let breaker = breaker(1);
         attempt(&breaker, Health::Away);
