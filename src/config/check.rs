@@ -1,11 +1,12 @@
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::path::PathBuf;
 
 use figment::value::{Dict, Value};
 
 use super::read::at;
 use super::{AdminConfig, Route, Source, places, queues};
-use crate::deliver::{DestinationConfig, KindConfig};
+use crate::deliver::{DestinationConfig, FileConfig, KindConfig};
 use crate::ledger::LedgerConfig;
 use crate::listen::{Address, ServerConfig};
 use crate::setting::{Name, OffOr, Reader};
@@ -208,7 +209,7 @@ fn files(whole: &Whole<'_>) {
         let KindConfig::File(file) = &destination.kind else {
             return None;
         };
-        Some((file.to_string(), &destination.name))
+        Some((place(file), &destination.name))
     });
     for (name, first) in repeated(paths) {
         whole.reader.error(
@@ -217,6 +218,18 @@ fn files(whole: &Whole<'_>) {
             "two writers would cut each other's lines: give each its own, or route to one of them",
         );
     }
+}
+
+/// Where a file is, however it is spelt, as far as that can be found out.
+fn place(file: &FileConfig) -> PathBuf {
+    let FileConfig::Path(path) = file else {
+        return "-".into();
+    };
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    // One that is not there yet is in a folder that is.
+    let beside = || Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));
+    let found = path.canonicalize().ok().or_else(beside);
+    found.unwrap_or(path)
 }
 
 fn timeouts(whole: &Whole<'_>) {
