@@ -35,7 +35,10 @@ pub(super) fn is_news(outcome: &Outcome) -> bool {
     !matches!(
         outcome,
         Ok(Answer::Duplicate { .. } | Answer::Unmatched)
-            | Err(Refusal::Conflict { .. } | Refusal::Untyped | Refusal::Unmatched)
+            | Err(Refusal::Conflict { .. }
+                | Refusal::Untyped
+                | Refusal::Unnamed(_)
+                | Refusal::Unmatched)
     )
 }
 
@@ -199,6 +202,27 @@ const fn error_json<const LENGTH: usize>(word: &str) -> [u8; LENGTH] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_copy_could_be_answered_speaks_for_nobody() {
+        let first = SystemTime::UNIX_EPOCH;
+        for copied in [
+            Ok(Answer::Duplicate { first }),
+            Ok(Answer::Unmatched),
+            Err(Refusal::Conflict { first }),
+            Err(Refusal::Untyped),
+            Err(Refusal::Unnamed("events".into())),
+            Err(Refusal::Unmatched),
+        ] {
+            assert!(!is_news(&copied), "{copied:?}");
+        }
+        assert!(is_news(&Ok(Answer::Delivered)));
+        let away = Refusal::Undelivered(std::sync::Arc::default());
+        assert!(
+            is_news(&Err(away)),
+            "its service is away, and it is genuine"
+        );
+    }
 
     #[test]
     fn every_word_has_its_error_body() {
