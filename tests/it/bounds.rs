@@ -330,9 +330,19 @@ async fn without_file_descriptors_for_a_service_it_is_busy_and_the_service_not_t
     );
     // Half of them are for senders, and the other half is not all for the service.
     let gateway = Gateway::with(&config).open_files(100).start().await;
+    // All are let in before the first delivery takes a descriptor: else those that are
+    // left outside wait, and nobody has to be told anything.
+    let mut connections = Vec::new();
+    for _ in 0..50 {
+        connections.push(gateway.connect().await);
+    }
+    gateway
+        .metrics_until("all to be let in", |metrics| {
+            metrics.value("hookward_connections", &[]) == 50.0
+        })
+        .await;
     let mut senders = JoinSet::new();
-    for number in 0..50 {
-        let mut connection = gateway.connect().await;
+    for (number, mut connection) in connections.into_iter().enumerate() {
         let message = Message::new(&format!("msg_{number}")).seal();
         senders.spawn(async move { connection.post("/clerk", &message).await });
     }
